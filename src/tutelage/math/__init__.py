@@ -1,0 +1,1 @@
+"""Divergences, estimators, supports and reductions: tensors in, tensors out. No models, configuration, or randomness."""

@@ -1,0 +1,37 @@
+"""Terms, their sum, and the fused head that evaluates them from hidden states."""
+
+from tutelage.objectives.fused import Evaluation, Temperatures, evaluate, measure
+from tutelage.objectives.plan import Plan, plan
+from tutelage.objectives.signals import (
+    CrossEntropy,
+    ForwardKL,
+    JensenShannon,
+    NoBaseline,
+    ReverseKL,
+    ScoreFunction,
+    StudentKLBaseline,
+)
+from tutelage.objectives.supports import FullVocabulary, TopK
+from tutelage.objectives.terms import Constant, SequenceMean, Term, TokenMean
+
+__all__ = [
+    "Constant",
+    "CrossEntropy",
+    "Evaluation",
+    "ForwardKL",
+    "FullVocabulary",
+    "JensenShannon",
+    "NoBaseline",
+    "Plan",
+    "ReverseKL",
+    "ScoreFunction",
+    "SequenceMean",
+    "StudentKLBaseline",
+    "Temperatures",
+    "Term",
+    "TokenMean",
+    "TopK",
+    "evaluate",
+    "measure",
+    "plan",
+]

@@ -1,0 +1,80 @@
+"""A term: signal x weights x scale on the tokens of some authors, with a denominator of its own."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tutelage.errors import ConfigError
+from tutelage.objectives.signals import AnySignal, ScoreFunction
+from tutelage.types import Author, Capability
+from tutelage.types.schedules import Scalar
+from tutelage.weighting import EntropyAbove, TrustMask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenMean:
+    """The mean over the term's tokens of the whole step: longer responses count for more."""
+
+    kind: Literal["token_mean"] = "token_mean"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SequenceMean:
+    """The mean over rollouts of each one's mean over its tokens: every response counts the same."""
+
+    kind: Literal["sequence_mean"] = "sequence_mean"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constant:
+    """The sum over a rollout's tokens divided by a constant, averaged over rollouts: no length bias in the gradient."""
+
+    kind: Literal["constant"] = "constant"
+    divisor: float
+
+    def __post_init__(self) -> None:
+        if self.divisor <= 0.0:
+            raise ConfigError(f"Constant needs divisor > 0, got {self.divisor!r}.")
+
+
+Reduction = Annotated[TokenMean | SequenceMean | Constant, Field(discriminator="kind")]
+AnyWeight = Annotated[TrustMask | EntropyAbove, Field(discriminator="kind")]
+AuthorName = Literal["student", "teacher", "dataset"]
+AUTHORS: dict[AuthorName, Author] = {"student": Author.STUDENT, "teacher": Author.TEACHER, "dataset": Author.DATASET}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """One summand of an objective."""
+
+    name: str
+    """Unique within the recipe; metrics carry it."""
+    signal: AnySignal
+    weights: tuple[AnyWeight, ...] = ()
+    """Factors per token; they do not enter the denominator, so a token that is weighed out still counts as a token."""
+    on: tuple[AuthorName, ...] = ("student",)
+    """Whose tokens the term acts on and counts."""
+    reduction: Reduction = TokenMean()
+    scale: Scalar = 1.0
+    teacher: str = "teacher"
+    """Name of the teacher, where a recipe has several."""
+
+    def __post_init__(self) -> None:
+        if not self.on:
+            raise ConfigError(f"Term {self.name!r} acts on nobody's tokens: give `on` at least one of {sorted(AUTHORS)}.")
+        if isinstance(self.signal, ScoreFunction) and self.on != ("student",):
+            raise ConfigError(
+                f"Term {self.name!r}: a score function needs the sampler's log-probabilities, which only the student's own "
+                f"tokens have; got on={self.on!r}."
+            )
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What the term asks of its teacher."""
+        return self.signal.needs.union(*(weight.needs for weight in self.weights))
+
+    @property
+    def authors(self) -> tuple[Author, ...]:
+        """`on` as values."""
+        return tuple(AUTHORS[name] for name in self.on)

@@ -1,0 +1,1 @@
+"""Who scores the tokens, and what only the teacher reads."""

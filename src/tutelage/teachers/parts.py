@@ -1,0 +1,120 @@
+"""Who teaches and what only the teacher reads: the choices, as values. `teachers.build` carries them out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tutelage.errors import ConfigError
+from tutelage.types import Capability
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+"""`auto`: bfloat16 on a GPU, the stored type on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoContext:
+    """The teacher reads what the student read."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceSolution:
+    """The teacher also reads a reference, placed into the last user turn (or after a plain-text prompt).
+
+    Reference: OPSD, arXiv:2601.18734 (the wording of the template is ours).
+    """
+
+    kind: Literal["reference_solution"] = "reference_solution"
+    column: Literal["solution", "answer", "privileged_context"] = "solution"
+    """Which column of the data set is shown."""
+    template: str = (
+        "{prompt}\n\nHere is a reference solution, between the marks, for you alone:\n<<<\n{context}\n>>>\n"
+        "Understand it, then solve the problem in your own words, step by step."
+    )
+    """`{prompt}` and `{context}` are filled in; nothing in the data is treated as a template."""
+    plain_template: str = "{context}\n{prompt}"
+    """The same for plain-text prompts, which have no turns."""
+    max_context_tokens: int = 4096
+    """A longer reference is cut in the middle, never the question; 0 never cuts."""
+    missing: Literal["skip", "refuse"] = "skip"
+    """What happens to an example without the column: its rollouts teach nothing (counted), or the run is refused."""
+
+    def __post_init__(self) -> None:
+        for name, template in (("template", self.template), ("plain_template", self.plain_template)):
+            if "{prompt}" not in template or "{context}" not in template:
+                raise ConfigError(f"ReferenceSolution.{name} needs both {{prompt}} and {{context}}, got {template!r}.")
+
+
+Context = Annotated[NoContext | ReferenceSolution, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frozen:
+    """The teacher stays what the student was before the first step."""
+
+    kind: Literal["frozen"] = "frozen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Live:
+    """The teacher is the student as it is now, without gradient."""
+
+    kind: Literal["live"] = "live"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Average:
+    """An exponential moving average of the student: after each step `teacher += rate * (student - teacher)`."""
+
+    kind: Literal["average"] = "average"
+    rate: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.rate <= 1.0:
+            raise ConfigError(f"Average needs 0 <= rate <= 1 (0 = frozen, 1 = live), got {self.rate!r}.")
+
+
+TeacherUpdate = Annotated[Frozen | Live | Average, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelTeacher:
+    """Another model, loaded in process and frozen."""
+
+    kind: Literal["model"] = "model"
+    model: str = ""
+    """Folder or hub id."""
+    revision: str | None = None
+    dtype: DType = "auto"
+    trust_remote_code: bool = False
+    """Runs Python code that lies beside the weights. Only for sources that you trust."""
+    template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Passed to the teacher's chat template, for example `enable_thinking`."""
+    context: Context = NoContext()
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        """Everything."""
+        return frozenset({"full", "top_k", "sampled"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTeacher:
+    """The student's own weights, under a context that the student does not see."""
+
+    kind: Literal["self"] = "self"
+    update: TeacherUpdate = Frozen()
+    context: Context = ReferenceSolution()
+    template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Passed to the chat template on the teacher's side."""
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        """Everything."""
+        return frozenset({"full", "top_k", "sampled"})
+
+
+AnyTeacher = ModelTeacher | SelfTeacher

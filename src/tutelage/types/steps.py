@@ -1,0 +1,87 @@
+"""All tokens of one optimiser step that an objective may act on, as flat rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tutelage.types.rollouts import Author, Rollout, Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StepBatch:
+    """One row per response token that somebody chose; prompts, tool output and padding have no row.
+
+    Rows lie in the order of the rollouts and, within one, of time. Everything that depends on the whole step (counts,
+    noise) is fixed here, so that splitting the step into micro-batches cannot change it.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    verdicts: tuple[Verdict, ...]
+    rollout: Int[Tensor, " row"]
+    """Index into `rollouts`."""
+    position: Int[Tensor, " row"]
+    """Index of the token in its response."""
+    token: Int[Tensor, " row"]
+    author: Int[Tensor, " row"]
+    behaviour_log_probs: Float[Tensor, " row"]
+    """In nats; NaN where the student did not write the token."""
+    noise: Float[Tensor, " row"]
+    """Uniform in [0, 1), drawn once per token: what random token weights are decided by."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.token.shape[0]
+
+    def rows_by(self, authors: Sequence[Author]) -> Bool[Tensor, " row"]:
+        """True where one of `authors` chose the token."""
+        wanted = torch.tensor([int(author) for author in authors], device=self.author.device)
+        return torch.isin(self.author, wanted)
+
+    def rows_of(self, rollouts: Sequence[int]) -> Int[Tensor, " chosen"]:
+        """Indices of the rows of some rollouts, in the order of the rows."""
+        wanted = torch.tensor(list(rollouts), device=self.rollout.device)
+        return torch.isin(self.rollout, wanted).nonzero().squeeze(-1)
+
+    def select(self, rows: Int[Tensor, " chosen"] | slice) -> "StepBatch":
+        """Some of the rows; `rollout` still indexes the same `rollouts`."""
+        columns = ("rollout", "position", "token", "author", "behaviour_log_probs", "noise")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+
+    @staticmethod
+    def of(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict] = (), *, seed: int = 0, step: int = 0) -> "StepBatch":
+        """Flatten rollouts into rows.
+
+        Args:
+            rollouts: What was written in this step.
+            verdicts: One per rollout, or none at all.
+            seed: Seed of the run.
+            step: Optimiser step; the noise of a token depends on seed, step, rollout and position only.
+        """
+        kept = [rollout.authors != Author.NONE for rollout in rollouts]
+        times = [mask.nonzero().squeeze(-1) for mask in kept]
+        return StepBatch(
+            rollouts=tuple(rollouts),
+            verdicts=tuple(verdicts) or tuple(Verdict() for _ in rollouts),
+            rollout=torch.cat([torch.full_like(time, index) for index, time in enumerate(times)]),
+            position=torch.cat(times),
+            token=torch.cat([rollout.response_ids[time] for rollout, time in zip(rollouts, times, strict=True)]),
+            author=torch.cat([rollout.authors[time] for rollout, time in zip(rollouts, times, strict=True)]).long(),
+            behaviour_log_probs=torch.cat(
+                [rollout.behaviour_log_probs[time] for rollout, time in zip(rollouts, times, strict=True)]
+            ),
+            noise=torch.cat(
+                [
+                    _noise(len(rollout.response_ids), seed, step, index)[time.cpu()].to(time.device)
+                    for index, (rollout, time) in enumerate(zip(rollouts, times, strict=True))
+                ]
+            ),
+        )
+
+
+def _noise(length: int, seed: int, step: int, index: int) -> Float[Tensor, " time"]:
+    generator = torch.Generator().manual_seed(hash((seed, step, index)) % 2**63)
+    return torch.rand(length, generator=generator)

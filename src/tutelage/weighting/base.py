@@ -1,0 +1,105 @@
+"""What a signal or a token weight sees: a chunk of rows with log-probabilities, and the two kinds of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tutelage.errors import ConfigError
+from tutelage.types import Capability, StepBatch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TeacherRows:
+    """What one teacher said about the rows of a chunk; everything is detached, in nats, at the teacher's temperature."""
+
+    log_probs: Float[Tensor, "row vocab"] | None = None
+    top_ids: Int[Tensor, "row top"] | None = None
+    top_log_probs: Float[Tensor, "row top"] | None = None
+    sampled: Float[Tensor, " row"]
+    """Log-probability of each row's own token."""
+
+    def full(self) -> Float[Tensor, "row vocab"]:
+        """Log-probabilities of every entry.
+
+        Raises:
+            ConfigError: The teacher gives less than its whole distribution.
+        """
+        if self.log_probs is None:
+            raise ConfigError("A term asked for a teacher's whole distribution, and this teacher does not provide it.")
+        return self.log_probs
+
+    def take(self, rows: Int[Tensor, " chosen"]) -> "TeacherRows":
+        """Some of the rows."""
+        return TeacherRows(
+            log_probs=None if self.log_probs is None else self.log_probs[rows],
+            top_ids=None if self.top_ids is None else self.top_ids[rows],
+            top_log_probs=None if self.top_log_probs is None else self.top_log_probs[rows],
+            sampled=self.sampled[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """A chunk of a step as the objective sees it."""
+
+    student: Float[Tensor, "row vocab"]
+    """Log-probabilities in nats at the student's temperature; gradients flow."""
+    teachers: Mapping[str, TeacherRows]
+    """By name."""
+    batch: StepBatch
+    """The chunk's token ids, authors, positions, behaviour log-probs and noise."""
+
+    @cached_property
+    def sampled(self) -> Float[Tensor, " row"]:
+        """Student log-probability of each row's own token; gradients flow."""
+        return self.student.gather(-1, self.batch.token.unsqueeze(-1)).squeeze(-1)
+
+    def log_ratio(self, teacher: str) -> Float[Tensor, " row"]:
+        """`log pi_T - log pi_S` of each row's own token; detached."""
+        return self.teachers[teacher].sampled - self.sampled.detach()
+
+    def take(self, rows: Int[Tensor, " chosen"]) -> "Rows":
+        """Some of the rows."""
+        return Rows(
+            student=self.student[rows],
+            teachers={name: teacher.take(rows) for name, teacher in self.teachers.items()},
+            batch=self.batch.select(rows),
+        )
+
+
+class TokenWeight(Protocol):
+    """A weight that needs the token's own distributions only: computed inside the chunk, in the same pass."""
+
+    scope: ClassVar[Literal["token"]]
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What it asks of the teacher."""
+        ...
+
+    def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
+        """One non-negative factor per row; detached."""
+        ...
+
+
+class StepWeight(Protocol):
+    """A weight that depends on other tokens of the step: computed once per step from measured statistics."""
+
+    scope: ClassVar[Literal["step"]]
+    statistics: ClassVar[frozenset[str]]
+    """Names of the per-row statistics that must be measured first."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What it asks of the teacher."""
+        ...
+
+    def __call__(self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]]) -> Float[Tensor, " row"]:
+        """One non-negative factor per row of the whole step; detached."""
+        ...
+
+

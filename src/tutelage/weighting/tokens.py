@@ -1,0 +1,80 @@
+"""Token weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tutelage.errors import ConfigError
+from tutelage.math.estimators import acceptance
+from tutelage.types import Author, Capability, StepBatch
+from tutelage.weighting.base import Rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrustMask:
+    """One with probability min(pi_T / pi_S, 1) of the sampled token, else zero; or its complement.
+
+    The draw uses the row's noise, so a token that is inside for one term is outside for its complement.
+
+    Reference: TrOPD, arXiv:2606.01249.
+    """
+
+    kind: Literal["trust_mask"] = "trust_mask"
+    inside: bool = True
+    """False gives the complement: one where the token is an outlier."""
+    forced: bool = False
+    """Every token counts as trusted; the limit case that leaves plain OPD."""
+
+    scope: ClassVar[Literal["token"]] = "token"
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """The teacher's log-probability of the sampled token."""
+        return frozenset({"sampled"})
+
+    def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
+        """One or zero per row."""
+        trusted = rows.batch.noise < acceptance(rows.log_ratio(teacher))
+        if self.forced:
+            trusted = torch.ones_like(trusted)
+        return (trusted if self.inside else ~trusted).to(rows.student.dtype)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntropyAbove:
+    """One for tokens at or above a quantile of the student's entropy over the whole step, zero elsewhere.
+
+    The quantile is taken over the step and not over a micro-batch, so the split into micro-batches does not matter.
+
+    Reference: the entropy mask of "Revisiting OPD", arXiv:2603.25562 (its script keeps the top 20 %).
+    """
+
+    kind: Literal["entropy_above"] = "entropy_above"
+    quantile: float = 0.8
+    """Share of the student's tokens that get no weight, in [0, 1)."""
+
+    scope: ClassVar[Literal["step"]] = "step"
+    statistics: ClassVar[frozenset[str]] = frozenset({"student_entropy_nats"})
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.quantile < 1.0:
+            raise ConfigError(f"EntropyAbove needs 0 <= quantile < 1, got {self.quantile!r}: at 1 no token is left.")
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """Nothing of the teacher."""
+        return frozenset()
+
+    def __call__(self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]]) -> Float[Tensor, " row"]:
+        """One or zero per row of the step."""
+        values = measured["student_entropy_nats"]
+        own = batch.rows_by([Author.STUDENT])
+        if not own.any():
+            return torch.ones_like(values)
+        ordered = values[own].sort().values  # torch.quantile refuses more than 2^24 values
+        threshold = ordered[int(self.quantile * (len(ordered) - 1) + 0.5)]
+        return (values >= threshold).to(values.dtype)
