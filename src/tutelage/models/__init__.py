@@ -1,0 +1,1 @@
+"""Language models as the loop sees them: a backbone, a head, and a tokenizer."""
