@@ -1,4 +1,4 @@
-"""Estimators from sampled tokens. Each states its value and its gradient: a loss named after its value often has another gradient.
+"""Estimators from sampled tokens. Each states its value and its gradient: a loss named after its value often has another one.
 
 `log_ratio` is `log pi_T - log pi_S` of the sampled token throughout the package.
 """
@@ -32,7 +32,7 @@ def score_function(log_prob: Nats, advantage: Nats, *, log_ratio_to_behaviour: N
 
 
 def k1(log_ratio: Nats) -> Nats:
-    """`-log_ratio`. Value: unbiased for KL(pi_S || pi_T). Gradient with the sampling held fixed: zero on average; never a loss."""
+    """`-log_ratio`. Value: unbiased for KL(pi_S || pi_T). Gradient, sampling held fixed: zero on average; never a loss."""
     return -log_ratio
 
 

@@ -27,7 +27,7 @@ def renormalise(log_probs: Float[Tensor, "*batch top"]) -> Float[Tensor, "*batch
 def with_tail(
     kept: Float[Tensor, "*batch top"], full: LogProbs, ids: Int[Tensor, "*batch top"]
 ) -> Float[Tensor, "*batch top_and_rest"]:
-    """The kept entries and one entry for all others. Merging events never raises an f-divergence; at k = vocab none is merged."""
+    """The kept entries and one for all others. Merging events never raises an f-divergence; at k = vocab none is merged."""
     chosen = torch.zeros_like(full, dtype=torch.bool).scatter(-1, ids, True)
     if ids.shape[-1] == full.shape[-1]:
         return kept

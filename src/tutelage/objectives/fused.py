@@ -7,6 +7,7 @@ and two more products carry it to the hidden states and the head. Four `vocab x 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,14 @@ from tutelage.objectives.plan import Plan
 from tutelage.types import FullSignal, Head, SampledSignal, StepBatch, TeacherSignal, TopKSignal
 from tutelage.weighting.base import Rows, TeacherRows
 
-STATISTICS = ("student_entropy_nats", "student_log_prob", "teacher_entropy_nats", "teacher_log_prob", "forward_kl_nats", "reverse_kl_nats")
+STATISTICS = (
+    "student_entropy_nats",
+    "student_log_prob",
+    "teacher_entropy_nats",
+    "teacher_log_prob",
+    "forward_kl_nats",
+    "reverse_kl_nats",
+)
 """Per-row statistics; the teacher's whole distribution is needed for its entropy and the divergences, NaN without it."""
 
 _LIVE_COPIES = 8
@@ -93,12 +101,11 @@ def evaluate(
     """
     work = _Work(plan=plan, batch=batch, head=head, teachers=teachers, temperatures=temperatures, budget=budget)
     work.keep_statistics = statistics
-    loss = _FusedHead.apply(hidden, head.weight, head.bias, work)
-    assert isinstance(loss, Tensor)
+    loss = cast(Tensor, _FusedHead.apply(hidden, head.weight, head.bias, work))  # pyright: ignore  # torch leaves it untyped
     return Evaluation(
         loss=loss,
-        terms=dict(zip((term.name for term in plan.terms), work.term_losses.tolist(), strict=True)),
-        weights=dict(zip((term.name for term in plan.terms), work.mean_weights(), strict=True)),
+        terms={term.name: float(value) for term, value in zip(plan.terms, work.term_losses, strict=True)},
+        weights={term.name: float(value) for term, value in zip(plan.terms, work.mean_weights(), strict=True)},
         statistics=work.statistics,
     )
 
@@ -118,7 +125,9 @@ def measure(
     found = _blank(batch, hidden)
     for rows in _chunks(batch.num_rows, budget.rows(head.vocab_size)):
         logits = _logits(hidden[rows], head, budget).div_(temperatures.student)
-        views = {name: _view(signal.select(rows), batch.select(rows), temperatures, budget) for name, signal in teachers.items()}
+        views = {
+            name: _view(signal.select(rows), batch.select(rows), temperatures, budget) for name, signal in teachers.items()
+        }
         _describe(found, rows, Rows(student=logits.log_softmax(-1), teachers=views, batch=batch.select(rows)), teacher)
     return found
 
@@ -144,8 +153,8 @@ class _Work:
         self._weight_sums = torch.zeros(len(plan.terms), dtype=torch.float64)
         self._acting = torch.zeros(len(plan.terms), dtype=torch.float64)
 
-    def mean_weights(self) -> list[float]:
-        return (self._weight_sums / self._acting.clamp(min=1.0)).tolist()
+    def mean_weights(self) -> Float[Tensor, " term"]:
+        return self._weight_sums / self._acting.clamp(min=1.0)
 
     def run(
         self,
@@ -222,16 +231,16 @@ class _Work:
 
 class _FusedHead(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]  # autograd's signature is *args
-        ctx: torch.autograd.function.FunctionCtx,
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # autograd's signature is *args
+        ctx: Any,  # autograd's own, which carries whatever is put on it
         hidden: Float[Tensor, "row width"],
         weight: Float[Tensor, "vocab width"],
         bias: Float[Tensor, " vocab"] | None,
         work: _Work,
     ) -> Float[Tensor, ""]:
         detached, plain = hidden.detach(), weight.detach()
-        wants_hidden, wants_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]  # type: ignore[attr-defined]
-        wants_bias = bias is not None and ctx.needs_input_grad[2]  # type: ignore[attr-defined]
+        wants_hidden, wants_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        wants_bias = bias is not None and ctx.needs_input_grad[2]
         exact = torch.promote_types(hidden.dtype, torch.float32)
         to_hidden = torch.empty_like(detached) if wants_hidden else None
         to_weight = torch.zeros(weight.shape, dtype=exact, device=weight.device) if wants_weight else None
@@ -253,18 +262,20 @@ class _FusedHead(torch.autograd.Function):
 
         loss = work.run(detached, carry)
         ctx.save_for_backward(to_hidden, to_weight, to_bias)
-        ctx.kinds = (weight.dtype, None if bias is None else bias.dtype)  # type: ignore[attr-defined]
-        ctx.used = False  # type: ignore[attr-defined]
+        ctx.kinds = (weight.dtype, None if bias is None else bias.dtype)
+        ctx.used = False
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, upstream: Float[Tensor, ""]):  # type: ignore[override]
-        if ctx.used:  # type: ignore[attr-defined]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, upstream: Float[Tensor, ""]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        if ctx.used:
             raise RuntimeError("The fused head's gradient was taken already; it is stored once. Call evaluate() again.")
-        ctx.used = True  # type: ignore[attr-defined]
-        to_hidden, to_weight, to_bias = ctx.saved_tensors  # type: ignore[attr-defined]
-        weight_dtype, bias_dtype = ctx.kinds  # type: ignore[attr-defined]
+        ctx.used = True
+        to_hidden, to_weight, to_bias = ctx.saved_tensors
+        weight_dtype, bias_dtype = ctx.kinds
         return (
             None if to_hidden is None else to_hidden * upstream.to(to_hidden.dtype),
             None if to_weight is None else to_weight.mul_(upstream).to(weight_dtype),

@@ -79,6 +79,8 @@ def _coefficients(
     for weight in term.weights:
         if weight.scope == "step":
             if missing := weight.statistics - measured.keys():
-                raise ConfigError(f"Term {term.name!r}: weight {weight.kind!r} needs {sorted(missing)}, which was not measured.")
+                raise ConfigError(
+                    f"Term {term.name!r}: weight {weight.kind!r} needs {sorted(missing)}, which was not measured."
+                )
             coefficients = coefficients * weight(batch, measured)
     return (value_at(term.scale, step) * coefficients).float()

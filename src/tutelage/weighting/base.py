@@ -101,5 +101,3 @@ class StepWeight(Protocol):
     def __call__(self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]]) -> Float[Tensor, " row"]:
         """One non-negative factor per row of the whole step; detached."""
         ...
-
-

@@ -1,0 +1,65 @@
+# Every target builds .venv by itself when it is missing or older than what it is made from.
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := peft,math,serve,dev
+PATHS := src tests $(wildcard benchmarks examples)
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help .venv quickstart test check check-static check-slow format format-check lint types layers docs coverage clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv: $(STAMP) ## build the virtual environment and nothing else
+
+# torch goes first and pinned: unpinned, pip would take a build with gigabytes of CUDA libraries.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+quickstart: export OMP_NUM_THREADS = $(WORKERS)
+quickstart: $(STAMP) ## make a teacher and a student, distil, evaluate, write a report (minutes on two cores)
+	$(BIN)/tutelage quickstart
+
+test: $(STAMP) ## the tests, on WORKERS processes of one thread each
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --quiet
+
+check: check-static test ## all that a change must pass
+
+check-static: format-check lint types layers docs ## all of it but the tests
+
+check-slow: $(STAMP) ## the tests that take minutes
+	$(BIN)/python -m pytest --slow -m slow --quiet
+
+coverage: $(STAMP) ## the tests with the coverage floor
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --quiet --cov --cov-report=term
+
+format: $(STAMP) ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix $(PATHS)
+	$(BIN)/ruff format $(PATHS)
+
+format-check: $(STAMP)
+	$(BIN)/ruff format --check $(PATHS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(PATHS)
+
+types: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+docs: $(STAMP) ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+clean: ## remove everything that can be built again
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
