@@ -1,0 +1,199 @@
+"""One optimiser step from a scored batch: micro-batches through the fused head, one clipped AdamW update."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tutelage.errors import NumericsError
+from tutelage.models.language_model import LanguageModel
+from tutelage.models.row_states import microbatches, row_states
+from tutelage.objectives import Temperatures, Term, evaluate, measure, plan
+from tutelage.objectives.fused import STATISTICS, Budget
+from tutelage.objectives.plan import Plan, statistics_needed
+from tutelage.training.schedule import learning_rate
+from tutelage.training.settings import OptimiserSettings, TrainingSettings
+from tutelage.types import StepBatch, TeacherSignal
+
+Signals = Mapping[str, TeacherSignal]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Update:
+    """What one optimiser step did."""
+
+    loss: float
+    terms: Mapping[str, float]
+    """Each term's share of the loss, in nats."""
+    weights: Mapping[str, float]
+    """Mean token weight of each term over the tokens it acts on."""
+    gradient_norm: float
+    """Before clipping."""
+    learning_rate: float
+    statistics: Mapping[str, Float[Tensor, " row"]]
+    """Per-row statistics under the student before the step; empty where none were asked for."""
+
+
+@final
+class Learner:
+    """The student, its optimiser, and the objective."""
+
+    def __init__(
+        self,
+        student: LanguageModel,
+        *,
+        terms: Sequence[Term],
+        temperatures: Temperatures,
+        vocab: int,
+        optimiser: OptimiserSettings,
+        training: TrainingSettings,
+    ) -> None:
+        """Build the optimiser over the student's trainable parameters.
+
+        Args:
+            student: The model that is trained.
+            terms: The objective.
+            temperatures: Of the loss.
+            vocab: Number of ids that student and teacher share; both heads are cut to it.
+            optimiser: AdamW and its schedule.
+            training: Budgets and precision.
+        """
+        self.student = student
+        self.optimiser = torch.optim.AdamW(
+            student.trainable_parameters(),
+            lr=optimiser.learning_rate,
+            betas=(optimiser.beta1, optimiser.beta2),
+            eps=optimiser.epsilon,
+            weight_decay=optimiser.weight_decay,
+            foreach=True,
+        )
+        self._terms, self._temperatures, self._vocab = tuple(terms), temperatures, vocab
+        self._settings, self._training = optimiser, training
+        reduced = training.precision == "bfloat16" or (training.precision == "auto" and student.device.type == "cuda")
+        self._precision = torch.bfloat16 if reduced else None
+        self._budget = Budget(chunk_mib=training.head_chunk_mib, head_dtype=self._precision)
+
+    def update(self, batch: StepBatch, signals: Signals, *, step: int, statistics: bool = False) -> Update:
+        """Take one optimiser step.
+
+        Args:
+            batch: All rows of the step, on the student's device.
+            signals: What each teacher said, aligned with the rows.
+            step: Optimiser steps taken before this one.
+            statistics: Also return per-row statistics.
+
+        Raises:
+            NumericsError: The loss or the gradient is not finite. The weights are those from before the step.
+        """
+        groups = self._groups(batch)
+        measured = self._measure(batch, signals, groups) if statistics_needed(self._terms) else None
+        whole = plan(self._terms, batch, step=step, measured=measured)
+        rate = learning_rate(self._settings, step=step, num_steps=self._training.num_steps)
+        self.student.model.train()
+        try:
+            losses = [self._accumulate(group, whole, batch, signals, statistics=statistics) for group in groups]
+            norm = self._clip()
+        except NumericsError:
+            self.optimiser.zero_grad(set_to_none=True)
+            raise
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return _combine(losses, batch, terms=self._terms, norm=norm, rate=rate)
+
+    def _groups(self, batch: StepBatch) -> list[list[int]]:
+        taught = sorted(set(batch.rollout.tolist()))
+        lengths = [len(batch.rollouts[i].prompt_ids) + len(batch.rollouts[i].response_ids) for i in taught]
+        return [[taught[i] for i in group] for group in microbatches(lengths, budget_tokens=self._training.microbatch_tokens)]
+
+    def _hidden(self, batch: StepBatch, group: list[int]) -> Float[Tensor, "row width"]:
+        with self._autocast():
+            return row_states(self.student, batch, group, prompts=[batch.rollouts[i].prompt_ids for i in group])
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision is None:
+            return nullcontext()
+        return torch.autocast(self.student.device.type, dtype=self._precision)
+
+    @torch.no_grad()
+    def _measure(self, batch: StepBatch, signals: Signals, groups: list[list[int]]) -> dict[str, Float[Tensor, " row"]]:
+        found = _blank(batch)
+        self.student.model.eval()
+        for group in groups:
+            rows = batch.rows_of(group)
+            part = measure(
+                batch.select(rows),
+                hidden=self._hidden(batch, group),
+                head=self.student.head(self._vocab),
+                teachers=_select(signals, rows),
+                temperatures=self._temperatures,
+                budget=self._budget,
+            )
+            for name, values in part.items():
+                found[name][rows] = values
+        return found
+
+    def _accumulate(
+        self, group: list[int], whole: Plan, batch: StepBatch, signals: Signals, *, statistics: bool
+    ) -> tuple[Int[Tensor, " chosen"], dict[str, float], dict[str, float], Mapping[str, Tensor]]:
+        rows = batch.rows_of(group)
+        evaluation = evaluate(
+            whole.select(rows),
+            batch.select(rows),
+            hidden=self._hidden(batch, group),
+            head=self.student.head(self._vocab),
+            teachers=_select(signals, rows),
+            temperatures=self._temperatures,
+            budget=self._budget,
+            statistics=statistics,
+        )
+        evaluation.loss.backward()
+        return rows, dict(evaluation.terms), dict(evaluation.weights), evaluation.statistics
+
+    def _clip(self) -> float:
+        bound = self._settings.gradient_clip or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.student.trainable_parameters(), bound))
+        if norm != norm or norm == float("inf"):
+            raise NumericsError(
+                f"The gradient's norm is {norm!r} although every token's loss is finite. The weights were left as they were. "
+                "Lower the learning rate, or train in float32 (--training.precision float32)."
+            )
+        return norm
+
+
+def _select(signals: Signals, rows: Int[Tensor, " chosen"]) -> dict[str, TeacherSignal]:
+    return {name: signal.select(rows) for name, signal in signals.items()}
+
+
+def _blank(batch: StepBatch) -> dict[str, Float[Tensor, " row"]]:
+    return {name: torch.full((batch.num_rows,), torch.nan, device=batch.token.device) for name in STATISTICS}
+
+
+def _combine(
+    parts: Sequence[tuple[Tensor, dict[str, float], dict[str, float], Mapping[str, Tensor]]],
+    batch: StepBatch,
+    *,
+    terms: Sequence[Term],
+    norm: float,
+    rate: float,
+) -> Update:
+    """Add up the micro-batches: losses are parts of one sum already, mean weights are averaged over acting tokens."""
+    names = [term.name for term in terms]
+    losses = {name: sum(part[1][name] for part in parts) for name in names}
+    acting = {term.name: [int(batch.select(part[0]).rows_by(term.authors).sum()) for part in parts] for term in terms}
+    weights = {
+        name: sum(count * part[2][name] for count, part in zip(acting[name], parts, strict=True)) / max(sum(acting[name]), 1)
+        for name in names
+    }
+    statistics = _blank(batch) if parts and parts[0][3] else {}
+    for rows, _, _, found in parts:
+        for name, values in found.items():
+            statistics[name][rows] = values
+    return Update(
+        loss=sum(losses.values()), terms=losses, weights=weights, gradient_norm=norm, learning_rate=rate, statistics=statistics
+    )
