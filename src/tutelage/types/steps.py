@@ -9,6 +9,8 @@ from torch import Tensor
 
 from tutelage.types.rollouts import Author, Rollout, Verdict
 
+_COLUMNS = ("rollout", "position", "token", "author", "behaviour_log_probs", "noise")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepBatch:
@@ -48,8 +50,11 @@ class StepBatch:
 
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "StepBatch":
         """Some of the rows; `rollout` still indexes the same `rollouts`."""
-        columns = ("rollout", "position", "token", "author", "behaviour_log_probs", "noise")
-        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+        return replace(self, **{name: getattr(self, name)[rows] for name in _COLUMNS})
+
+    def to(self, device: torch.device) -> "StepBatch":
+        """The same rows on another device; the rollouts stay where they are."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
     @staticmethod
     def of(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict] = (), *, seed: int = 0, step: int = 0) -> "StepBatch":

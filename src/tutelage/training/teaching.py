@@ -1,0 +1,51 @@
+"""The teacher's side of a step: supervision for the rows that can have it, counts for those that cannot."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import final
+
+from tutelage.teachers import Teacher
+from tutelage.training.learner import Signals
+from tutelage.types import StepBatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Taught:
+    """Rows that carry supervision, and what became of the others."""
+
+    batch: StepBatch
+    signals: Signals
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    """How often each outcome of building the teacher's context occurred, one per rollout; empty without a context."""
+
+    @property
+    def injected_fraction(self) -> float | None:
+        """Share of rollouts whose teacher read the privileged context; None where the recipe has none."""
+        told = {reason: count for reason, count in self.reasons.items() if reason.startswith(("injected", "skipped"))}
+        if not told:
+            return None
+        return sum(count for reason, count in told.items() if reason.startswith("injected")) / sum(told.values())
+
+
+@final
+class Teaching:
+    """A teacher, if the recipe has one that scores, under the name that its terms use."""
+
+    def __init__(self, teacher: Teacher | None, *, name: str = "teacher") -> None:
+        """Wrap a teacher; None leaves every row as it is, for objectives that need no scores."""
+        self.teacher, self._name = teacher, name
+
+    def score(self, batch: StepBatch) -> Taught:
+        """Score a step and drop the rows that the teacher cannot teach.
+
+        Raises:
+            TeacherError: No row at all could be taught, or a score is not finite.
+        """
+        if self.teacher is None:
+            return Taught(batch=batch, signals={})
+        scored = self.teacher.score(batch)
+        reasons = Counter(scored.reasons)
+        if bool(scored.rows_taught.all()):
+            return Taught(batch=batch, signals={self._name: scored.signal}, reasons=reasons)
+        rows = scored.rows_taught.nonzero().squeeze(-1)
+        return Taught(batch=batch.select(rows), signals={self._name: scored.signal.select(rows)}, reasons=reasons)
