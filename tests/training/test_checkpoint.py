@@ -23,14 +23,17 @@ def _save(folder, step, *, keep=2, value=0.0):
 def test_state_comes_back_as_it_was(tmp_path):
     _save(tmp_path, 3, value=1.5)
     found = checkpoint.newest(tmp_path)
-    assert found is not None and found.step == 3
+    assert found is not None
+    assert found.step == 3
     assert torch.equal(checkpoint.load(found)["part"]["x"], torch.tensor(1.5))
 
 
 def test_random_generators_go_on_where_they_were(tmp_path):
     saved = _save(tmp_path, 1)
     expected = (torch.rand(3), np.random.rand(3), random.random())
-    torch.manual_seed(99), np.random.seed(99), random.seed(99)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
     checkpoint.load(saved)
     again = (torch.rand(3), np.random.rand(3), random.random())
     assert torch.equal(again[0], expected[0])
@@ -49,7 +52,8 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     _save(tmp_path, 5, value=1.0)
     _save(tmp_path, 5, value=2.0)
     found = checkpoint.newest(tmp_path)
-    assert found is not None and checkpoint.load(found)["part"]["x"] == 2.0
+    assert found is not None
+    assert checkpoint.load(found)["part"]["x"] == 2.0
 
 
 def test_a_half_written_checkpoint_is_ignored_with_a_message(tmp_path, caplog):
@@ -57,8 +61,10 @@ def test_a_half_written_checkpoint_is_ignored_with_a_message(tmp_path, caplog):
     (tmp_path / ".step-000002.writing").mkdir()
     with caplog.at_level(logging.WARNING):
         found = checkpoint.newest(tmp_path)
-    assert found is not None and found.step == 1
-    assert "step-000002" in caplog.text and "being written" in caplog.text
+    assert found is not None
+    assert found.step == 1
+    assert "step-000002" in caplog.text
+    assert "being written" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["flip", "shorten", "remove", "manifest"])
@@ -77,7 +83,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(tmp_path, caplog, 
             (path / "manifest.json").write_text("{")
     with caplog.at_level(logging.WARNING):
         found = checkpoint.newest(tmp_path)
-    assert found is not None and found.step == 1
+    assert found is not None
+    assert found.step == 1
     assert "step-000002" in caplog.text
 
 

@@ -105,7 +105,9 @@ def load(checkpoint: Checkpoint) -> State:
     try:
         state: State = torch.load(checkpoint.path / _STATE, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise CheckpointError(f"The state in {checkpoint.path.name} cannot be read: {error}. Remove that folder and resume.") from error
+        raise CheckpointError(
+            f"The state in {checkpoint.path.name} cannot be read: {error}. Remove that folder and resume."
+        ) from error
     _set_random_state(state.pop("random"))
     return state
 

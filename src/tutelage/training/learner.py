@@ -1,7 +1,6 @@
 """One optimiser step from a scored batch: micro-batches through the fused head, one clipped AdamW update."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import final
 
@@ -10,16 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import NumericsError
-from tutelage.models.language_model import LanguageModel
-from tutelage.models.row_states import microbatches, row_states
-from tutelage.objectives import Temperatures, Term, evaluate, measure, plan
-from tutelage.objectives.fused import STATISTICS, Budget
+from tutelage.models import LanguageModel
+from tutelage.objectives import Evaluation, Temperatures, Term, evaluate, plan
+from tutelage.objectives.fused import Budget
 from tutelage.objectives.plan import Plan, statistics_needed
+from tutelage.training.measuring import Signals, blank, groups, measure_step, select, student_states
 from tutelage.training.schedule import learning_rate
 from tutelage.training.settings import OptimiserSettings, TrainingSettings
-from tutelage.types import StepBatch, TeacherSignal
-
-Signals = Mapping[str, TeacherSignal]
+from tutelage.types import StepBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -89,13 +86,15 @@ class Learner:
         Raises:
             NumericsError: The loss or the gradient is not finite. The weights are those from before the step.
         """
-        groups = self._groups(batch)
-        measured = self._measure(batch, signals, groups) if statistics_needed(self._terms) else None
+        measured = self._measure(batch, signals) if statistics_needed(self._terms) else None
         whole = plan(self._terms, batch, step=step, measured=measured)
         rate = learning_rate(self._settings, step=step, num_steps=self._training.num_steps)
         self.student.model.train()
         try:
-            losses = [self._accumulate(group, whole, batch, signals, statistics=statistics) for group in groups]
+            parts = [
+                self._accumulate(group, whole, batch, signals, statistics=statistics)
+                for group in groups(batch, budget_tokens=self._training.microbatch_tokens)
+            ]
             norm = self._clip()
         except NumericsError:
             self.optimiser.zero_grad(set_to_none=True)
@@ -104,56 +103,36 @@ class Learner:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return _combine(losses, batch, terms=self._terms, norm=norm, rate=rate)
+        return _combine(parts, batch, terms=self._terms, norm=norm, rate=rate)
 
-    def _groups(self, batch: StepBatch) -> list[list[int]]:
-        taught = sorted(set(batch.rollout.tolist()))
-        lengths = [len(batch.rollouts[i].prompt_ids) + len(batch.rollouts[i].response_ids) for i in taught]
-        return [[taught[i] for i in group] for group in microbatches(lengths, budget_tokens=self._training.microbatch_tokens)]
-
-    def _hidden(self, batch: StepBatch, group: list[int]) -> Float[Tensor, "row width"]:
-        with self._autocast():
-            return row_states(self.student, batch, group, prompts=[batch.rollouts[i].prompt_ids for i in group])
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._precision is None:
-            return nullcontext()
-        return torch.autocast(self.student.device.type, dtype=self._precision)
-
-    @torch.no_grad()
-    def _measure(self, batch: StepBatch, signals: Signals, groups: list[list[int]]) -> dict[str, Float[Tensor, " row"]]:
-        found = _blank(batch)
-        self.student.model.eval()
-        for group in groups:
-            rows = batch.rows_of(group)
-            part = measure(
-                batch.select(rows),
-                hidden=self._hidden(batch, group),
-                head=self.student.head(self._vocab),
-                teachers=_select(signals, rows),
-                temperatures=self._temperatures,
-                budget=self._budget,
-            )
-            for name, values in part.items():
-                found[name][rows] = values
-        return found
+    def _measure(self, batch: StepBatch, signals: Signals) -> dict[str, Float[Tensor, " row"]]:
+        return measure_step(
+            self.student,
+            batch,
+            signals,
+            vocab=self._vocab,
+            budget_tokens=self._training.microbatch_tokens,
+            budget=self._budget,
+            temperatures=self._temperatures,
+            precision=self._precision,
+        )
 
     def _accumulate(
         self, group: list[int], whole: Plan, batch: StepBatch, signals: Signals, *, statistics: bool
-    ) -> tuple[Int[Tensor, " chosen"], dict[str, float], dict[str, float], Mapping[str, Tensor]]:
+    ) -> tuple[Int[Tensor, " chosen"], Evaluation]:
         rows = batch.rows_of(group)
         evaluation = evaluate(
             whole.select(rows),
             batch.select(rows),
-            hidden=self._hidden(batch, group),
+            hidden=student_states(self.student, batch, group, precision=self._precision),
             head=self.student.head(self._vocab),
-            teachers=_select(signals, rows),
+            teachers=select(signals, rows),
             temperatures=self._temperatures,
             budget=self._budget,
             statistics=statistics,
         )
         evaluation.loss.backward()
-        return rows, dict(evaluation.terms), dict(evaluation.weights), evaluation.statistics
+        return rows, evaluation
 
     def _clip(self) -> float:
         bound = self._settings.gradient_clip or float("inf")
@@ -166,16 +145,8 @@ class Learner:
         return norm
 
 
-def _select(signals: Signals, rows: Int[Tensor, " chosen"]) -> dict[str, TeacherSignal]:
-    return {name: signal.select(rows) for name, signal in signals.items()}
-
-
-def _blank(batch: StepBatch) -> dict[str, Float[Tensor, " row"]]:
-    return {name: torch.full((batch.num_rows,), torch.nan, device=batch.token.device) for name in STATISTICS}
-
-
 def _combine(
-    parts: Sequence[tuple[Tensor, dict[str, float], dict[str, float], Mapping[str, Tensor]]],
+    parts: Sequence[tuple[Int[Tensor, " chosen"], Evaluation]],
     batch: StepBatch,
     *,
     terms: Sequence[Term],
@@ -183,16 +154,15 @@ def _combine(
     rate: float,
 ) -> Update:
     """Add up the micro-batches: losses are parts of one sum already, mean weights are averaged over acting tokens."""
-    names = [term.name for term in terms]
-    losses = {name: sum(part[1][name] for part in parts) for name in names}
-    acting = {term.name: [int(batch.select(part[0]).rows_by(term.authors).sum()) for part in parts] for term in terms}
-    weights = {
-        name: sum(count * part[2][name] for count, part in zip(acting[name], parts, strict=True)) / max(sum(acting[name]), 1)
-        for name in names
-    }
-    statistics = _blank(batch) if parts and parts[0][3] else {}
-    for rows, _, _, found in parts:
-        for name, values in found.items():
+    losses = {term.name: sum(part.terms[term.name] for _, part in parts) for term in terms}
+    weights: dict[str, float] = {}
+    for term in terms:
+        acting = [int(batch.select(rows).rows_by(term.authors).sum()) for rows, _ in parts]
+        total = sum(count * part.weights[term.name] for count, (_, part) in zip(acting, parts, strict=True))
+        weights[term.name] = total / max(sum(acting), 1)
+    statistics = blank(batch) if any(part.statistics for _, part in parts) else {}
+    for rows, part in parts:
+        for name, values in part.statistics.items():
             statistics[name][rows] = values
     return Update(
         loss=sum(losses.values()), terms=losses, weights=weights, gradient_norm=norm, learning_rate=rate, statistics=statistics

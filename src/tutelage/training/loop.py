@@ -118,15 +118,11 @@ def _step(parts: Parts, step: int) -> StepRecord:
     batch = StepBatch.of(rollouts, verdicts, seed=parts.seed, step=step).to(parts.student.device)
     taught = parts.teaching.score(batch)
     watch.lap("scoring")
-    update = parts.learner.update(
-        taught.batch, taught.signals, step=step, statistics=parts.recorder.wants_statistics(step + 1)
-    )
+    update = parts.learner.update(taught.batch, taught.signals, step=step, statistics=parts.recorder.wants_statistics(step + 1))
     if parts.teaching.teacher is not None:
         parts.teaching.teacher.update(parts.student)
     watch.lap("update")
-    return StepRecord(
-        step=step + 1, rollouts=rollouts, verdicts=verdicts, taught=taught, update=update, seconds=watch.seconds
-    )
+    return StepRecord(step=step + 1, rollouts=rollouts, verdicts=verdicts, taught=taught, update=update, seconds=watch.seconds)
 
 
 def save(parts: Parts, *, step: int) -> Checkpoint:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from tutelage.teachers import Teacher
-from tutelage.training.learner import Signals
+from tutelage.training.measuring import Signals
 from tutelage.types import StepBatch
 
 
