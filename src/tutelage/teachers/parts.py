@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tutelage.errors import ConfigError
+from tutelage.models.source import DType
 from tutelage.types import Capability
-
-DType = Literal["auto", "float32", "bfloat16", "float16"]
-"""`auto`: bfloat16 on a GPU, the stored type on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
