@@ -66,7 +66,10 @@ def jensen_shannon(student: LogProbs, teacher: LogProbs, *, beta: float = 0.5) -
             f"jensen_shannon needs 0 < beta < 1, got {beta!r}: at the ends it is zero for every student. "
             "Use forward_kl (beta -> 0) or reverse_kl (beta -> 1) there."
         )
-    mixture = torch.logaddexp(teacher + log(beta), student + log(1.0 - beta))
+    nowhere = torch.maximum(student, teacher) == float("-inf")  # logaddexp has no gradient there, and nothing asks for one
+    mixture = torch.logaddexp(
+        teacher.masked_fill(nowhere, 0.0) + log(beta), student.masked_fill(nowhere, 0.0) + log(1.0 - beta)
+    )
     return beta * _kl(teacher, mixture) + (1.0 - beta) * _kl(student, mixture)
 
 

@@ -26,16 +26,28 @@ def renormalise(log_probs: Float[Tensor, "*batch top"]) -> Float[Tensor, "*batch
 
 def with_tail(
     kept: Float[Tensor, "*batch top"], full: LogProbs, ids: Int[Tensor, "*batch top"]
-) -> Float[Tensor, "*batch top_and_rest"]:
-    """The kept entries and one for all others. Merging events never raises an f-divergence; at k = vocab none is merged."""
-    chosen = torch.zeros_like(full, dtype=torch.bool).scatter(-1, ids, True)
+) -> Float[Tensor, "*batch event"]:
+    """The kept entries and one event for all the others; at k = vocab there are no others.
+
+    Merging events never raises an f-divergence, so what is computed on these events is a lower bound of the full one.
+    """
     if ids.shape[-1] == full.shape[-1]:
         return kept
-    rest = full.masked_fill(chosen, float("-inf")).logsumexp(dim=-1, keepdim=True)
-    return torch.cat([kept, rest], dim=-1)
+    return torch.cat([kept, rest_of(full, ids)], dim=-1)
+
+
+def rest_of(full: LogProbs, ids: Int[Tensor, "*batch top"]) -> Float[Tensor, "*batch 1"]:
+    """Log of the mass outside `ids`, summed from the entries there: exact also where almost nothing is left."""
+    lowest = torch.finfo(full.dtype).min  # finite: logsumexp over nothing but -inf has no gradient
+    rest = full.scatter(-1, ids, lowest).logsumexp(dim=-1, keepdim=True)
+    return torch.where(rest > lowest, rest, float("-inf"))
 
 
 def tail_of(kept: Float[Tensor, "*batch top"]) -> Float[Tensor, "*batch 1"]:
-    """Log of the mass outside the kept entries, from the kept ones alone; -inf where they hold all of it."""
-    mass = kept.exp().sum(dim=-1, keepdim=True).clamp(max=1.0)
-    return torch.log1p(-mass)
+    """Log of the mass outside the kept entries, from the kept ones alone.
+
+    The mass is known to the spacing of the type only, so at least that much is taken to be left: rounded entries that add
+    up to one or more would otherwise make a divergence infinite.
+    """
+    mass = kept.exp().sum(dim=-1, keepdim=True)
+    return (1.0 - mass).clamp(min=torch.finfo(kept.dtype).eps).log()

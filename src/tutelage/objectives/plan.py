@@ -75,7 +75,7 @@ def _coefficients(
         case SequenceMean():
             coefficients = reductions.sequence_mean(mask, batch.rollout, total=total)
         case Constant(divisor=divisor):
-            coefficients = reductions.constant(mask, divisor=divisor, num_rollouts=len(batch.rollouts), total=total)
+            coefficients = reductions.constant(mask, batch.rollout, divisor=divisor, total=total)
     for weight in term.weights:
         if weight.scope == "step":
             if missing := weight.statistics - measured.keys():
