@@ -38,7 +38,9 @@ class Temperatures:
     """What logits are divided by before the softmax of the loss. The sampler's temperature is a third, separate setting."""
 
     student: float = 1.0
+    """Of the student's softmax."""
     teacher: float = 1.0
+    """Of the teacher's softmax."""
 
     def __post_init__(self) -> None:
         if self.student <= 0.0 or self.teacher <= 0.0:

@@ -51,12 +51,15 @@ class Term:
     name: str
     """Unique within the recipe; metrics carry it."""
     signal: AnySignal
+    """What is minimised at a token."""
     weights: tuple[AnyWeight, ...] = ()
     """Factors per token; they do not enter the denominator, so a token that is weighed out still counts as a token."""
     on: tuple[AuthorName, ...] = ("student",)
     """Whose tokens the term acts on and counts."""
     reduction: Reduction = TokenMean()
+    """How tokens become one number."""
     scale: Scalar = 1.0
+    """Factor on the term: a number, or a schedule over the optimiser steps."""
     teacher: str = "teacher"
     """Name of the teacher, where a recipe has several."""
 

@@ -21,9 +21,13 @@ class Recipe:
     name: str
     """The method's canonical name, or the user's own."""
     rollouts: AnyRollouts
+    """Who writes the responses."""
     terms: tuple[Term, ...]
+    """What is minimised; the loss is their sum."""
     teacher: Annotated[AnyTeacher | None, Field(discriminator="kind")] = None
+    """Who scores the tokens; none where no term needs it."""
     temperatures: Temperatures = Temperatures()
+    """Of the softmaxes in the loss."""
 
     def __post_init__(self) -> None:
         names = [term.name for term in self.terms]

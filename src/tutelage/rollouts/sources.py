@@ -44,6 +44,7 @@ class StudentRollouts:
 
     kind: Literal["student"] = "student"
     sampling: Sampling = Sampling()
+    """How tokens are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +53,7 @@ class DatasetRollouts:
 
     kind: Literal["dataset"] = "dataset"
     column: ResponseColumn = "response"
+    """Which column of the data set holds the response."""
     max_tokens: int = 1024
     """Longer responses are cut here, and a cut response has no end of sequence."""
 
@@ -62,6 +64,7 @@ class TeacherRollouts:
 
     kind: Literal["teacher"] = "teacher"
     sampling: Sampling = Sampling()
+    """How tokens are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +78,11 @@ class MixedRollouts:
     student_fraction: float = 0.5
     """Probability in [0, 1] that a batch is the student's."""
     sampling: Sampling = Sampling()
+    """How tokens are drawn."""
     otherwise: Literal["dataset", "teacher"] = "dataset"
     """Who writes the other batches."""
     column: ResponseColumn = "response"
+    """Which column of the data set holds the response."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.student_fraction <= 1.0:
@@ -93,6 +98,7 @@ class TeacherPrefixRollouts:
 
     kind: Literal["teacher_prefix"] = "teacher_prefix"
     sampling: Sampling = Sampling()
+    """How tokens are drawn."""
     prefix_fraction: Scalar = 0.0
     """Teacher's share of `max_new_tokens`, in [0, 1]; usually a cosine from 1 to 0."""
 

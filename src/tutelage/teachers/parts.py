@@ -69,6 +69,7 @@ class Average:
 
     kind: Literal["average"] = "average"
     rate: float = 0.001
+    """Share of the student in each update, in [0, 1]: 0 is frozen, 1 is live."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate <= 1.0:
@@ -86,12 +87,15 @@ class ModelTeacher:
     model: str = ""
     """Folder or hub id."""
     revision: str | None = None
+    """Branch, tag or commit of a hub id."""
     dtype: DType = "auto"
+    """Type of the weights; `auto` is bfloat16 on a GPU and the stored type on a CPU."""
     trust_remote_code: bool = False
     """Runs Python code that lies beside the weights. Only for sources that you trust."""
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Passed to the teacher's chat template, for example `enable_thinking`."""
     context: Context = NoContext()
+    """What the teacher reads besides the prompt."""
 
     @property
     def provides(self) -> frozenset[Capability]:
@@ -105,7 +109,9 @@ class SelfTeacher:
 
     kind: Literal["self"] = "self"
     update: TeacherUpdate = Frozen()
+    """How the teacher moves with the student."""
     context: Context = ReferenceSolution()
+    """What the teacher reads besides the prompt."""
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Passed to the chat template on the teacher's side."""
 

@@ -19,9 +19,13 @@ class OptimiserSettings:
     final_fraction: float = 0.1
     """Learning rate after the last step, as a fraction of the peak; without effect on `constant`."""
     weight_decay: float = 0.0
+    """Decoupled decay of the weights, per step and unit of learning rate."""
     beta1: float = 0.9
+    """Decay of the gradient's running mean."""
     beta2: float = 0.95
+    """Decay of the running mean of its square."""
     epsilon: float = 1e-8
+    """Added to the square root of that mean."""
     gradient_clip: float = 1.0
     """Bound on the gradient's global norm; 0 never clips."""
 

@@ -1,0 +1,47 @@
+"""A hook of the documentation's build: `@settings module.Class` becomes a table of the class's fields.
+
+The source is read and not imported, so that a page never shows anything but what stands in the code.
+"""
+
+import logging
+import re
+
+import griffe
+
+logger = logging.getLogger("mkdocs.hooks")  # where a warning makes a strict build fail
+_DIRECTIVE = re.compile(r"^@settings (?P<path>\S+)$", re.MULTILINE)
+_MARK = re.compile(r"^Annotated\[(.*), Field\(.*\)\]$", re.DOTALL)  # how a union is told apart is no reader's business
+_EMPTY = re.compile(r"^field\(default_factory=dict.*\)$", re.DOTALL)
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Replace each directive of a page by its table."""
+    return _DIRECTIVE.sub(lambda match: table(match["path"]), markdown)
+
+
+def table(path: str) -> str:
+    """One row per field: name, default, meaning, type."""
+    module, _, name = path.rpartition(".")
+    found = griffe.load(module, search_paths=["src"])[name]
+    summary = found.docstring.value.splitlines()[0] if found.docstring else ""
+    rows = [_row(field) for field in found.attributes.values() if _is_setting(field)]
+    lines = [summary, "", "| setting | default | meaning | type |", "|---|---|---|---|", *rows]
+    return "\n".join(lines if rows else [summary])
+
+
+def _is_setting(field: griffe.Attribute) -> bool:
+    annotated = field.annotation is not None and "ClassVar" not in str(field.annotation)
+    return annotated and "property" not in field.labels and not field.name.startswith("_") and field.name != "kind"
+
+
+def _row(field: griffe.Attribute) -> str:
+    default = "required" if field.value is None else f"`{_cell(_EMPTY.sub('{}', str(field.value)))}`"
+    if field.docstring is None:
+        logger.warning("The setting %s has no docstring: say in one line what it does, and in which unit.", field.path)
+    meaning = _cell(field.docstring.value) if field.docstring else ""
+    kind = _cell(_MARK.sub(r"\1", str(field.annotation)))
+    return f"| `{field.name}` | {default} | {meaning} | `{kind}` |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace(" | ", " or ").replace("|", "\\|")
