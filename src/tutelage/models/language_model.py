@@ -110,6 +110,13 @@ class LanguageModel:
         """The backbone's own output object, for samplers that keep a cache."""
         return self._plain.base_model(**inputs)
 
+    def logits(self, states: Float[Tensor, "*batch width"], vocab: int | None = None) -> Float[Tensor, "*batch vocab"]:
+        """The head applied to hidden states, in at least float32: for samplers and checks, where all logits fit in memory."""
+        head = self.head(vocab)
+        logits = (states @ head.weight.T if head.bias is None else states @ head.weight.T + head.bias).float()
+        logits = logits if head.scale == 1.0 else logits * head.scale
+        return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that an optimiser moves."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -170,14 +177,11 @@ class LanguageModel:
         ids = torch.arange(min(4, self.vocab_size), device=self.device).unsqueeze(0)
         mask = torch.ones_like(ids)
         states = self.hidden_states(ids, mask, torch.arange(ids.shape[1], device=self.device).unsqueeze(0))
-        head = self.head()
-        logits = states @ head.weight.T
-        logits = (logits if head.bias is None else logits + head.bias) * head.scale
-        ours = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+        ours = self.logits(states)
         theirs = self._plain(input_ids=ids, attention_mask=mask, use_cache=False).logits
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         size = float(theirs.float().abs().max().clamp(min=1.0))
-        if not float((ours.float() - theirs.float()).abs().max()) <= tolerance * size and bool(theirs.isfinite().all()):
+        if not float((ours - theirs.float()).abs().max()) <= tolerance * size and bool(theirs.isfinite().all()):
             raise ModelError(
                 f"The logits of {self.name!r} ({type(self._plain).__name__}) are not its head applied to its last hidden "
                 "states, so its losses would be wrong. This model family is not supported yet."

@@ -1,1 +1,6 @@
 """Who writes the responses, and how tokens are drawn."""
+
+from tutelage.rollouts.sample import Prompt, RolloutWriter, Text
+from tutelage.rollouts.sampler import CachedSampler, Sample, Sampler
+
+__all__ = ["CachedSampler", "Prompt", "RolloutWriter", "Sample", "Sampler", "Text"]
