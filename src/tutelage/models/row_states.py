@@ -4,7 +4,7 @@ Student and teacher both go through here, so both see the same response ids and 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from torch import Tensor
 from tutelage.types import StepBatch
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A language model without its head."""
 
@@ -51,7 +52,7 @@ def microbatches(lengths: Sequence[int], *, budget_tokens: int) -> list[list[int
 
 
 def row_states(
-    model: Backbone, batch: StepBatch, chosen: Sequence[int], *, prompts: Sequence[Int[Tensor, " prompt"]]
+    model: Backbone, batch: StepBatch, chosen: Sequence[int], *, prompts: Sequence[Int[Tensor, " _"]]
 ) -> Float[Tensor, "row width"]:
     """Hidden states for the rows of some rollouts, in the order of `batch.rows_of(chosen)`.
 

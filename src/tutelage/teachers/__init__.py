@@ -1,1 +1,7 @@
 """Who scores the tokens, and what only the teacher reads."""
+
+from tutelage.teachers.assembly import build, template_options
+from tutelage.teachers.in_process import Scored, Teacher, TeacherPrompt
+from tutelage.teachers.weights import TeacherWeights
+
+__all__ = ["Scored", "Teacher", "TeacherPrompt", "TeacherWeights", "build", "template_options"]

@@ -44,6 +44,11 @@ class ReferenceSolution:
         for name, template in (("template", self.template), ("plain_template", self.plain_template)):
             if "{prompt}" not in template or "{context}" not in template:
                 raise ConfigError(f"ReferenceSolution.{name} needs both {{prompt}} and {{context}}, got {template!r}.")
+        if self.max_context_tokens < 0 or 0 < self.max_context_tokens < 16:
+            raise ConfigError(
+                f"ReferenceSolution needs max_context_tokens >= 16, or 0 to never cut, got {self.max_context_tokens!r}: less "
+                "leaves nothing of a reference but the mark of the cut."
+            )
 
 
 Context = Annotated[NoContext | ReferenceSolution, Field(discriminator="kind")]

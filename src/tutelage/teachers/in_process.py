@@ -1,0 +1,174 @@
+"""A teacher whose weights lie in this process: from the rollouts of a step to a whole distribution per row."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tutelage.errors import TeacherError
+from tutelage.models.language_model import LanguageModel
+from tutelage.models.row_states import microbatches, row_states
+from tutelage.teachers.contexts import UNCHANGED, build, histogram
+from tutelage.teachers.parts import Context
+from tutelage.teachers.weights import TeacherWeights
+from tutelage.types import Example, FullSignal, Head, Message, Rollout, StepBatch
+
+Render = Callable[[str | Sequence[Message]], Sequence[int]]
+"""From a prompt to the ids that the teacher reads, in its own chat template."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scored:
+    """What a teacher said about a step."""
+
+    signal: FullSignal
+    """Aligned with the batch's rows, on the student's device; zeros where a row is not taught."""
+    rows_taught: Bool[Tensor, " row"]
+    """False for every row of a rollout that this teacher cannot teach."""
+    reasons: tuple[str, ...]
+    """One per rollout: `injected:...`, `skipped:...` or `unchanged:...`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TeacherPrompt:
+    """What a teacher reads before a response."""
+
+    token_ids: Int[Tensor, " prompt"] | None
+    """None where the example cannot be taught."""
+    reason: str
+
+
+@final
+class Teacher:
+    """Scores the tokens of a step under its own prompt.
+
+    It reads exactly the response ids that were sampled; only what stands before them differs from what the student read.
+    """
+
+    def __init__(
+        self,
+        weights: TeacherWeights,
+        *,
+        context: Context,
+        render: Render | None,
+        vocab: int,
+        microbatch_tokens: int,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        """A teacher.
+
+        Args:
+            weights: Whose.
+            context: What only the teacher reads.
+            render: The teacher's side of a prompt; none reads the ids that the student read, as they are.
+            vocab: Ids that student and teacher share; the heads are cut to them.
+            microbatch_tokens: Bound on padded tokens in one forward; the result does not depend on it.
+            autocast: Arithmetic of the forward where it is not that of the weights: a self teacher must compute as the
+                student does, or the two differ by rounding alone.
+        """
+        self._weights = weights
+        self._context, self._render, self._vocab = context, render, vocab
+        self._microbatch_tokens, self._autocast = microbatch_tokens, autocast
+
+    @property
+    def model(self) -> LanguageModel:
+        """What scores."""
+        return self._weights.model
+
+    def update(self, student: LanguageModel) -> None:
+        """Follow the student after an optimiser step, as the recipe says."""
+        self._weights.update(student)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run cannot rebuild from the model folders it started from."""
+        return self._weights.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: The state belongs to another model or another kind of teacher.
+        """
+        self._weights.load_state_dict(state)
+
+    def prompt(self, example: Example, *, read_by_student: Int[Tensor, " prompt"]) -> TeacherPrompt:
+        """The ids that this teacher reads before a response to an example."""
+        result = build(self._context, example, count_tokens=self._count_tokens)
+        if result.prompt is None:
+            return TeacherPrompt(token_ids=None, reason=result.reason)
+        if self._render is None and result.reason == UNCHANGED:
+            return TeacherPrompt(token_ids=read_by_student, reason=result.reason)
+        assert self._render is not None, "a teacher with a context needs a way to render it"
+        return TeacherPrompt(token_ids=torch.tensor(self._render(result.prompt), dtype=torch.long), reason=result.reason)
+
+    @torch.no_grad()
+    def score(self, batch: StepBatch) -> Scored:
+        """The teacher's distribution at every row of a step, detached.
+
+        Rollouts are scored in groups of similar length, padded on the right; neither grouping nor order changes a row.
+
+        Raises:
+            TeacherError: Not one rollout can be taught; the message counts the reasons.
+        """
+        prompts = self._prompts(batch.rollouts)
+        reasons = tuple(prompt.reason for prompt in prompts)
+        readable = {index: prompt.token_ids for index, prompt in enumerate(prompts) if prompt.token_ids is not None}
+        if not readable:
+            raise TeacherError(
+                f"The teacher can teach none of the step's {len(reasons)} rollouts: {histogram(reasons)}. A context that never "
+                "reaches the teacher gives no supervision. Fill the column that the context shows "
+                "(--recipe.teacher.context.column names it), or use a recipe without a context."
+            )
+        taught = torch.zeros(len(prompts), dtype=torch.bool, device=batch.rollout.device)
+        taught[list(readable)] = True
+        network, training = self.model.model, self.model.model.training
+        network.eval()  # a live teacher is the student, which may be training with dropout
+        with self._arithmetic():
+            hidden = self._hidden(batch, readable)
+        network.train(training)
+        head = _detached(self.model.head(self._vocab))
+        return Scored(signal=FullSignal(hidden=hidden, head=head), rows_taught=taught[batch.rollout], reasons=reasons)
+
+    def _prompts(self, rollouts: Sequence[Rollout]) -> list[TeacherPrompt]:
+        by_group: dict[int, TeacherPrompt] = {}
+        for rollout in rollouts:
+            if rollout.group not in by_group:
+                by_group[rollout.group] = self.prompt(rollout.example, read_by_student=rollout.prompt_ids)
+        return [self._fit(by_group[rollout.group], rollout) for rollout in rollouts]
+
+    def _fit(self, prompt: TeacherPrompt, rollout: Rollout) -> TeacherPrompt:
+        limit = self.model.max_context
+        if prompt.token_ids is None or limit is None or len(prompt.token_ids) + len(rollout.response_ids) <= limit:
+            return prompt
+        return TeacherPrompt(token_ids=None, reason="skipped:prompt and response exceed the teacher's context window")
+
+    def _hidden(self, batch: StepBatch, prompts: Mapping[int, Int[Tensor, " _"]]) -> Tensor:
+        hidden: Tensor | None = None
+        rollouts = list(prompts)
+        lengths = [len(prompts[index]) + len(batch.rollouts[index].response_ids) for index in rollouts]
+        for group in microbatches(lengths, budget_tokens=self._microbatch_tokens):
+            chosen = [rollouts[place] for place in group]
+            states = row_states(self.model, batch, chosen, prompts=[prompts[index] for index in chosen])
+            if hidden is None:
+                hidden = states.new_zeros(batch.num_rows, states.shape[-1])
+            hidden[batch.rows_of(chosen)] = states
+        assert hidden is not None
+        return hidden
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, dtype=self._autocast, enabled=self._autocast is not None)
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _detached(head: Head) -> Head:
+    return Head(
+        weight=head.weight.detach(),
+        bias=None if head.bias is None else head.bias.detach(),
+        scale=head.scale,
+        softcap=head.softcap,
+    )
