@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := peft,math,serve,dev
-PATHS := src tests $(wildcard benchmarks examples)
+PATHS := src tests docs $(wildcard benchmarks examples)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 export OMP_NUM_THREADS ?= 1

@@ -16,9 +16,11 @@ class Lora:
     """Low-rank adapters beside frozen weights, through peft."""
 
     rank: int = 64
+    """Columns of each adapter's inner matrix."""
     alpha: int = 128
     """The adapter's output is multiplied by `alpha / rank`."""
     dropout: float = 0.0
+    """Share of the adapter's inputs that are dropped in training, in [0, 1)."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Names of the layers that get an adapter, or all linear ones but the head."""
 
@@ -36,6 +38,7 @@ class ModelSource:
     revision: str | None = None
     """Commit, branch or tag on the hub."""
     dtype: DType = "auto"
+    """Type of the weights. `auto`: float32 for a student; for a teacher bfloat16 on a GPU and the stored type on a CPU."""
     trust_remote_code: bool = False
     """Runs Python code that lies beside the weights. Only for sources that you trust."""
     lora: Lora | None = None

@@ -1,6 +1,7 @@
-"""A hook of the documentation's build: `@settings module.Class` becomes a table of the class's fields.
+"""A hook of the documentation's build that fills in what stands in the code.
 
-The source is read and not imported, so that a page never shows anything but what stands in the code.
+`@settings module.Class` becomes a table of the class's fields, `@package name` the reference of each of its modules. The source
+is read and not imported.
 """
 
 import logging
@@ -9,17 +10,25 @@ import re
 import griffe
 
 logger = logging.getLogger("mkdocs.hooks")  # where a warning makes a strict build fail
-_DIRECTIVE = re.compile(r"^@settings (?P<path>\S+)$", re.MULTILINE)
+_SETTINGS = re.compile(r"^@settings (\S+)$", re.MULTILINE)
+_PACKAGE = re.compile(r"^@package (\S+)$", re.MULTILINE)
 _MARK = re.compile(r"^Annotated\[(.*), Field\(.*\)\]$", re.DOTALL)  # how a union is told apart is no reader's business
 _EMPTY = re.compile(r"^field\(default_factory=dict.*\)$", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Replace each directive of a page by its table."""
-    return _DIRECTIVE.sub(lambda match: table(match["path"]), markdown)
+    """Replace each directive of a page."""
+    markdown = _SETTINGS.sub(lambda match: settings(match[1]), markdown)
+    return _PACKAGE.sub(lambda match: package(match[1]), markdown)
 
 
-def table(path: str) -> str:
+def package(name: str) -> str:
+    """A mkdocstrings directive for the package and each of its modules."""
+    modules = sorted(griffe.load(name, search_paths=["src"]).modules)
+    return "\n\n".join(f"::: {name}.{module}" for module in modules if not module.startswith("_"))
+
+
+def settings(path: str) -> str:
     """One row per field: name, default, meaning, type."""
     module, _, name = path.rpartition(".")
     found = griffe.load(module, search_paths=["src"])[name]
