@@ -1,5 +1,8 @@
 """The errors that this package raises on purpose. A message says what was found, what was expected, why, and the remedy."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class TutelageError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -39,3 +42,9 @@ class CheckpointError(TutelageError, RuntimeError):
 
 class Interrupted(TutelageError):
     """The run was asked to stop; its state is saved."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the known name that looks most like `name`, or nothing where none does."""
+    close = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
