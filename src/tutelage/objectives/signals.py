@@ -4,7 +4,7 @@ A signal maps a chunk of rows to one value in nats per row; its gradient flows t
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from pydantic import Field
@@ -19,6 +19,7 @@ from tutelage.weighting.base import Rows
 Support = Annotated[FullVocabulary | TopK, Field(discriminator="kind")]
 
 
+@runtime_checkable
 class Signal(Protocol):
     """One value in nats per row."""
 

@@ -5,7 +5,7 @@ A response depends on the seed, the prompt's place in the call, and the prompt; 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class Sample:
     finish: FinishReason
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Writes one response per prompt."""
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tutelage.errors import Interrupted, NumericsError
 from tutelage.models import LanguageModel
@@ -35,6 +35,7 @@ class StepRecord:
     """Wall time of each phase."""
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Where finished steps go."""
 

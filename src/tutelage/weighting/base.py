@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -71,6 +71,7 @@ class Rows:
         )
 
 
+@runtime_checkable
 class TokenWeight(Protocol):
     """A weight that needs the token's own distributions only: computed inside the chunk, in the same pass."""
 
@@ -86,6 +87,7 @@ class TokenWeight(Protocol):
         ...
 
 
+@runtime_checkable
 class StepWeight(Protocol):
     """A weight that depends on other tokens of the step: computed once per step from measured statistics."""
 
