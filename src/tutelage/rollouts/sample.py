@@ -78,7 +78,7 @@ class RolloutWriter:
             case StudentRollouts(sampling=sampling):
                 return self._by_student(prompts, sampling, step=step)
             case DatasetRollouts(column=column, max_tokens=max_tokens):
-                return self._from_data(prompts, column, max_tokens=max_tokens)
+                return given_responses(prompts, text=self._text, column=column, max_tokens=max_tokens)
             case TeacherRollouts(sampling=sampling):
                 return self._by_teacher(prompts, sampling, step=step)
             case MixedRollouts():
@@ -102,21 +102,9 @@ class RolloutWriter:
         ids = [prompts[place].token_ids.tolist() for place in places]
         samples = self._student.sample(ids, sampling, seed=self._stream(step, 0))
         return [
-            self._rollout(prompts[place], place, sample, Author.STUDENT, step=step)
+            _rollout(prompts[place], place, [(sample, Author.STUDENT)], text=self._text, step=step)
             for place, sample in zip(places, samples, strict=True)
         ]
-
-    def _from_data(self, prompts: Sequence[Prompt], column: ResponseColumn, *, max_tokens: int) -> list[Rollout]:
-        found: list[Rollout] = []
-        for place, prompt in enumerate(prompts):
-            ids = self._text.encode_response(_response(prompt.example, column))
-            sample = Sample(
-                token_ids=torch.tensor(ids[:max_tokens], dtype=torch.long),
-                log_probs=torch.full((min(len(ids), max_tokens),), torch.nan),
-                finish="stop" if len(ids) <= max_tokens else "length",
-            )
-            found.append(self._rollout(prompt, place, sample, Author.DATASET, step=0))
-        return found
 
     def _by_teacher(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[Rollout]:
         teacher = _require_writer(self._teacher)
@@ -126,7 +114,7 @@ class RolloutWriter:
         for place, sample in zip(places, samples, strict=True):
             self._written.setdefault(new[place].example.id, []).append(sample)
         return [
-            self._rollout(prompt, place, sample, Author.TEACHER, step=step)
+            _rollout(prompt, place, [(sample, Author.TEACHER)], text=self._text, step=step)
             for place, prompt in enumerate(prompts)
             for sample in self._written[prompt.example.id]
         ]
@@ -136,7 +124,7 @@ class RolloutWriter:
             return self._by_student(prompts, source.sampling, step=step)
         if source.otherwise == "teacher":
             return self._by_teacher(prompts, source.sampling, step=step)
-        return self._from_data(prompts, source.column, max_tokens=source.sampling.max_new_tokens)
+        return given_responses(prompts, text=self._text, column=source.column, max_tokens=source.sampling.max_new_tokens)
 
     def _continued(self, prompts: Sequence[Prompt], source: TeacherPrefixRollouts, *, step: int) -> list[Rollout]:
         sampling, room = source.sampling, source.sampling.max_new_tokens
@@ -152,44 +140,52 @@ class RolloutWriter:
         starts = [own + prefix.token_ids.tolist() for own, prefix in zip(ids, prefixes, strict=True)]
         ends = self._student.sample(starts, sampling, seed=self._stream(step, 0), max_new_tokens=rest)
         return [
-            self._joined(prompts[place], place, prefix, end, step=step)
+            _rollout(prompts[place], place, [(prefix, Author.TEACHER), (end, Author.STUDENT)], text=self._text, step=step)
             for place, prefix, end in zip(places, prefixes, ends, strict=True)
         ]
-
-    def _joined(self, prompt: Prompt, group: int, prefix: Sample, end: Sample, *, step: int) -> Rollout:
-        ids = torch.cat([prefix.token_ids, end.token_ids])
-        first, second = (
-            torch.full_like(part.token_ids, author) for part, author in ((prefix, Author.TEACHER), (end, Author.STUDENT))
-        )
-        return Rollout(
-            example=prompt.example,
-            group=group,
-            prompt_ids=prompt.token_ids,
-            response_ids=ids,
-            authors=torch.cat([first, second]),
-            behaviour_log_probs=torch.cat([torch.full_like(prefix.log_probs, torch.nan), end.log_probs]),
-            finish=prefix.finish if prefix.finish == "stop" else end.finish,
-            text=self._text.decode(ids.tolist()),
-            policy_step=step,
-        )
 
     def _stream(self, step: int, stream: int) -> int:
         """A seed for one purpose in one step."""
         return int(np.random.SeedSequence([self._seed, step, stream]).generate_state(1, np.uint64)[0])
 
-    def _rollout(self, prompt: Prompt, group: int, sample: Sample, author: Author, *, step: int) -> Rollout:
-        own = author == Author.STUDENT
-        return Rollout(
-            example=prompt.example,
-            group=group,
-            prompt_ids=prompt.token_ids,
-            response_ids=sample.token_ids,
-            authors=torch.full_like(sample.token_ids, author),
-            behaviour_log_probs=sample.log_probs if own else torch.full_like(sample.log_probs, torch.nan),
-            finish=sample.finish,
-            text=self._text.decode(sample.token_ids.tolist()),
-            policy_step=step,
+
+def given_responses(prompts: Sequence[Prompt], *, text: Text, column: ResponseColumn, max_tokens: int) -> list[Rollout]:
+    """The data's own responses, ended by the student's end of sequence; a cut one has none.
+
+    Raises:
+        DataError: An example lacks the column.
+    """
+    found: list[Rollout] = []
+    for place, prompt in enumerate(prompts):
+        ids = text.encode_response(_response(prompt.example, column))
+        sample = Sample(
+            token_ids=torch.tensor(ids[:max_tokens], dtype=torch.long),
+            log_probs=torch.full((min(len(ids), max_tokens),), torch.nan),
+            finish="stop" if len(ids) <= max_tokens else "length",
         )
+        found.append(_rollout(prompt, place, [(sample, Author.DATASET)], text=text, step=0))
+    return found
+
+
+def _rollout(prompt: Prompt, group: int, parts: Sequence[tuple[Sample, Author]], *, text: Text, step: int) -> Rollout:
+    """One response from the parts that its authors wrote, in order; only the student's draws have a behaviour."""
+    ids = torch.cat([part.token_ids for part, _ in parts])
+    return Rollout(
+        example=prompt.example,
+        group=group,
+        prompt_ids=prompt.token_ids,
+        response_ids=ids,
+        authors=torch.cat([torch.full_like(part.token_ids, author) for part, author in parts]),
+        behaviour_log_probs=torch.cat(
+            [
+                part.log_probs if author == Author.STUDENT else torch.full_like(part.log_probs, torch.nan)
+                for part, author in parts
+            ]
+        ),
+        finish="stop" if any(part.finish == "stop" for part, _ in parts) else "length",
+        text=text.decode(ids.tolist()),
+        policy_step=step,
+    )
 
 
 def _repeated(num_prompts: int, n: int) -> list[int]:

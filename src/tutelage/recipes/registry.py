@@ -1,0 +1,51 @@
+"""All methods by their canonical names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.errors import ConfigError, nearest
+from tutelage.recipes import baselines, self_distillation, white_box
+from tutelage.recipes.cards import Card
+from tutelage.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A method: the function that makes the value, and its card."""
+
+    name: str
+    family: str
+    """`white_box`, `self_distillation` or `baselines`."""
+    make: Callable[..., Recipe]
+    """Knobs are keyword arguments; methods with another model as teacher take its folder first."""
+    card: Card
+
+    def recipe(self, **knobs: Any) -> Recipe:
+        """The method with some knobs turned; the others as published."""
+        return self.make(**knobs)
+
+
+def _entries(*entries: tuple[str, Callable[..., Recipe], Card]) -> Mapping[str, Entry]:
+    return {make.__name__: Entry(name=make.__name__, family=family, make=make, card=card) for family, make, card in entries}
+
+
+REGISTRY: Mapping[str, Entry] = _entries(
+    ("baselines", baselines.sft, baselines.SFT),
+    ("white_box", white_box.gkd, white_box.GKD),
+    ("white_box", white_box.opd, white_box.OPD),
+    ("white_box", white_box.vopd, white_box.VOPD),
+    ("white_box", white_box.tropd, white_box.TROPD),
+    ("self_distillation", self_distillation.opsd, self_distillation.OPSD),
+)
+
+
+def get(name: str) -> Entry:
+    """A method by its canonical name.
+
+    Raises:
+        ConfigError: There is none; the message has the nearest name.
+    """
+    if name not in REGISTRY:
+        raise ConfigError(f"There is no recipe {name!r}{nearest(name, REGISTRY)}. Recipes: {', '.join(REGISTRY)}.")
+    return REGISTRY[name]
