@@ -1,0 +1,214 @@
+"""What can be said about a recipe and its data before any model is loaded."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from tutelage.errors import DataError, PreflightError
+from tutelage.objectives import ScoreFunction, StudentKLBaseline, TopK
+from tutelage.objectives.terms import AuthorName, Term
+from tutelage.recipes import Recipe
+from tutelage.rollouts.sources import (
+    AnyRollouts,
+    DatasetRollouts,
+    MixedRollouts,
+    ResponseColumn,
+    Sampling,
+    StudentRollouts,
+    TeacherPrefixRollouts,
+    TeacherRollouts,
+)
+from tutelage.teachers.contexts import reference_of
+from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
+from tutelage.types import Example
+
+TEACHER_NAME = "teacher"
+"""What terms call the recipe's teacher."""
+
+
+def check_recipe(recipe: Recipe) -> tuple[str, ...]:
+    """Whether the parts of a recipe fit together.
+
+    Returns:
+        What is allowed but worth knowing, one sentence each.
+
+    Raises:
+        PreflightError: A term asks its teacher for more than it gives, names a teacher that does not exist, or acts on tokens
+            that nobody writes; the teacher has no model; a score function is to act on greedy samples.
+    """
+    notes = [*_check_teacher(recipe)]
+    writers = writers_of(recipe.rollouts)
+    for term in recipe.terms:
+        _check_term(recipe, term, writers)
+    notes += _check_sampling(recipe)
+    if idle := writers - {name for term in recipe.terms for name in term.on} - {"teacher"}:
+        notes.append(f"No term acts on tokens by {sorted(idle)}: steps that hold nothing else change nothing.")
+    return tuple(notes)
+
+
+def check_data(recipe: Recipe, examples: Sequence[Example]) -> tuple[str, ...]:
+    """Whether the data set has what the recipe's rollouts and teacher read.
+
+    Returns:
+        What is allowed but worth knowing, one sentence each.
+
+    Raises:
+        DataError: An example lacks a response that the rollouts take from the data set, or a context that may not be missing.
+        PreflightError: Not one example has the column that the teacher's context shows.
+    """
+    column = response_column(recipe.rollouts)
+    if column is not None:
+        lacking = [example.id for example in examples if not getattr(example, column)]
+        if lacking:
+            raise DataError(
+                f"{len(lacking)} of {len(examples)} examples have no {column!r}, the first is {lacking[0]!r}; the rollouts "
+                f"({recipe.rollouts.kind!r}) take responses from it. Name another column (--recipe.rollouts.column), map one "
+                "to it (--data.columns), or drop these rows."
+            )
+    if recipe.teacher is None or not isinstance(context := recipe.teacher.context, ReferenceSolution):
+        return ()
+    missing = sum(reference_of(context, example) is None for example in examples)
+    if missing == len(examples):
+        raise PreflightError(
+            f"The teacher's context shows the column {context.column!r}, and none of the {len(examples)} examples has it: the "
+            "teacher would know no more than the student. Name another column (--recipe.teacher.context.column) or map one to "
+            "it (--data.columns)."
+        )
+    if not missing:
+        return ()
+    return (f"{missing} of {len(examples)} examples have no {context.column!r}; their rollouts teach nothing and are dropped.",)
+
+
+def check_vocabulary(recipe: Recipe, vocab: int) -> None:
+    """Refuse a top-k that is larger than the vocabulary.
+
+    Raises:
+        PreflightError: With the term, its k and the number of ids.
+    """
+    for term in recipe.terms:
+        signal = term.signal
+        k = 0
+        if isinstance(signal, ScoreFunction):
+            k = signal.baseline.k if isinstance(signal.baseline, StudentKLBaseline) else 0
+        elif (support := getattr(signal, "support", None)) is not None and isinstance(support, TopK):
+            k = support.k
+        if k > vocab:
+            raise PreflightError(
+                f"Term {term.name!r} keeps the {k} likeliest entries, but student and teacher share only {vocab} ids. Lower k "
+                f"to at most {vocab}, or use the full vocabulary."
+            )
+
+
+def sampling_of(rollouts: AnyRollouts) -> Sampling | None:
+    """How tokens are drawn, where any are."""
+    return None if isinstance(rollouts, DatasetRollouts) else rollouts.sampling
+
+
+def response_limit(rollouts: AnyRollouts) -> int:
+    """Longest response in tokens."""
+    return rollouts.max_tokens if isinstance(rollouts, DatasetRollouts) else rollouts.sampling.max_new_tokens
+
+
+def response_column(rollouts: AnyRollouts) -> ResponseColumn | None:
+    """The column that responses are taken from, where any are."""
+    match rollouts:
+        case DatasetRollouts(column=column):
+            return column
+        case MixedRollouts(otherwise="dataset", column=column, student_fraction=fraction) if fraction < 1.0:
+            return column
+        case _:
+            return None
+
+
+def writers_of(rollouts: AnyRollouts) -> frozenset[AuthorName]:
+    """Who may write a token."""
+    match rollouts:
+        case StudentRollouts():
+            return frozenset({"student"})
+        case DatasetRollouts():
+            return frozenset({"dataset"})
+        case TeacherRollouts():
+            return frozenset({"teacher"})
+        case TeacherPrefixRollouts():
+            return frozenset({"student", "teacher"})
+        case MixedRollouts(student_fraction=fraction, otherwise=otherwise):
+            writers: dict[AuthorName, bool] = {"student": fraction > 0.0, otherwise: fraction < 1.0}
+            return frozenset(name for name, writes in writers.items() if writes)
+
+
+def _check_teacher(recipe: Recipe) -> list[str]:
+    match recipe.teacher:
+        case ModelTeacher(model=""):
+            raise PreflightError(
+                f"Recipe {recipe.name!r} needs a teacher model, and none is named. Give a folder or hub id: "
+                "--recipe.teacher.model MODEL."
+            )
+        case SelfTeacher(update=Live(), context=NoContext(), template_options=options) if not options:
+            return ["The teacher is the student itself under the same prompt: every divergence between them is zero."]
+        case None if unused := sorted(recipe.needs):
+            raise PreflightError(f"Recipe {recipe.name!r} has no teacher, but its terms need {unused} of one.")
+        case _:
+            return []
+
+
+def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> None:
+    if term.needs and term.teacher != TEACHER_NAME:
+        near = get_close_matches(term.teacher, [TEACHER_NAME], n=1)
+        raise PreflightError(
+            f"Term {term.name!r} asks a teacher called {term.teacher!r}, but the recipe's only teacher is called "
+            f"{TEACHER_NAME!r}. {'Is it misspelt? ' if near else ''}Set the term's teacher to {TEACHER_NAME!r}."
+        )
+    provided = recipe.teacher.provides if recipe.teacher is not None else frozenset()
+    if unmet := sorted(term.needs - provided):
+        raise PreflightError(
+            f"Term {term.name!r} needs {unmet} of its teacher, but the teacher ({recipe.teacher and recipe.teacher.kind!r}) "
+            f"provides only {sorted(provided)}. Give the term a support that the teacher can fill, such as TopK chosen by the "
+            "teacher, or load the teacher in process."
+        )
+    if not writers & set(term.on):
+        raise PreflightError(
+            f"Term {term.name!r} acts on tokens by {sorted(term.on)}, but the rollouts ({recipe.rollouts.kind!r}) hold only "
+            f"tokens by {sorted(writers)}: the term would never act. Change its `on`, or the rollouts."
+        )
+
+
+def _check_sampling(recipe: Recipe) -> list[str]:
+    sampling, temperatures, notes = sampling_of(recipe.rollouts), recipe.temperatures, list[str]()
+    if temperatures.student != temperatures.teacher:
+        notes.append(
+            f"The loss divides the student's logits by {temperatures.student} and the teacher's by {temperatures.teacher}: at "
+            "the optimum the two distributions agree at these temperatures and not at 1."
+        )
+    if sampling is None or "student" not in writers_of(recipe.rollouts):
+        return notes
+    sampled = [term for term in recipe.terms if isinstance(term.signal, ScoreFunction)]
+    for term in sampled:
+        notes += _check_score_function(term, sampling, temperatures.student)
+    if not sampled and sampling.temperature != temperatures.student:
+        notes.append(
+            f"Tokens are sampled at temperature {sampling.temperature}, the loss uses {temperatures.student} for the student: "
+            "each prefix is scored exactly, but the prefixes are those of another temperature."
+        )
+    if sampling.temperature == 0.0 and sampling.n > 1:
+        notes.append(f"At temperature 0 the {sampling.n} responses to a prompt are all the same.")
+    return notes
+
+
+def _check_score_function(term: Term, sampling: Sampling, temperature: float) -> list[str]:
+    assert isinstance(term.signal, ScoreFunction)
+    if sampling.temperature == 0.0:
+        raise PreflightError(
+            f"Term {term.name!r} is a score function, an average over sampled tokens, but sampling takes the likeliest token "
+            "(temperature 0): there is nothing to average over. Sample at temperature 1, or use a divergence."
+        )
+    notes = list[str]()
+    if sampling.top_p < 1.0 or sampling.top_k > 0:
+        notes.append(
+            f"Term {term.name!r} is a score function on samples filtered by top_p {sampling.top_p}, top_k {sampling.top_k}: "
+            "tokens outside the filter are never seen, so its gradient is biased. A divergence over the vocabulary is not."
+        )
+    if sampling.temperature != temperature and not term.signal.importance:
+        notes.append(
+            f"Term {term.name!r} is a score function without importance weights, on samples at temperature "
+            f"{sampling.temperature} while the loss uses {temperature}: its gradient is biased."
+        )
+    return notes
