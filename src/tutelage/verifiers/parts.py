@@ -27,6 +27,7 @@ class ExactMatch:
     strip: bool = True
     """Blanks around both sides do not count."""
     ignore_case: bool = False
+    """Upper and lower case are the same."""
     remove: str = ""
     """Characters that do not count anywhere, for example `,$` in amounts of money."""
 
