@@ -1,5 +1,6 @@
 """What is refused or said before any model is loaded."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tutelage.errors import DataError, PreflightError
 from tutelage.objectives import CrossEntropy, ForwardKL, ReverseKL, ScoreFunction, StudentKLBaseline, Temperatures, Term, TopK
 from tutelage.recipes import Recipe
+from tutelage.recipes.registry import REGISTRY
 from tutelage.rollouts.sources import (
     DatasetRollouts,
     MixedRollouts,
@@ -15,7 +17,7 @@ from tutelage.rollouts.sources import (
     TeacherPrefixRollouts,
     TeacherRollouts,
 )
-from tutelage.run.recipe_checks import check_data, check_recipe, check_vocabulary, writers_of
+from tutelage.run.recipe_checks import check_data, check_recipe, check_vocabulary, response_limit, writers_of
 from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
 from tutelage.types import Example
 
@@ -138,3 +140,12 @@ def test_a_context_that_reaches_nobody_is_refused_and_a_partial_one_is_said():
         check_data(recipe, [bare, bare])
     with pytest.raises(DataError, match="'b' has no 'solution'"):
         check_data(replace(recipe, teacher=SelfTeacher(context=ReferenceSolution(missing="refuse"))), [ROW, bare])
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_recipe_passes_with_a_teacher_and_says_nothing_but_its_own_choices(name):
+    make = REGISTRY[name].make
+    recipe = make("folder") if "teacher" in inspect.signature(make).parameters else make()
+    notes = check_recipe(recipe)
+    assert not [note for note in notes if "No term acts" in note or "zero" in note]
+    assert response_limit(recipe.rollouts) > 0

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
-from tutelage.errors import PreflightError
+from tutelage.errors import PreflightError, nearest
 from tutelage.models.language_model import LanguageModel
 from tutelage.types import Example, Message
 
@@ -124,10 +123,9 @@ def require_known_options(model: LanguageModel, options: Mapping[str, Any], *, s
     words = set(re.findall(r"[A-Za-z_]\w*", template if isinstance(template, str) else ""))
     for option in options:
         if option not in words:
-            near = get_close_matches(option, words, n=1)
             raise PreflightError(
-                f"{setting} sets {option!r}, but the chat template of {model.name!r} never mentions it, so it would have no "
-                f"effect. {f'Did you mean {near[0]!r}? ' if near else ''}Remove it, or name one that the template reads."
+                f"{setting} sets {option!r}{nearest(option, words)}, but the chat template of {model.name!r} never mentions "
+                "it, so it would have no effect. Remove it, or name one that the template reads."
             )
 
 

@@ -147,10 +147,11 @@ def _check_formats(recipe: Recipe, examples: Sequence[Example], ours: _Side, the
     elif ours.options or own_options:
         raise PreflightError(
             f"Template options are set ({sorted({*ours.options, *own_options})}), but every prompt is plain text, which no "
-            "chat template is applied to. Remove them, or give the prompts as messages."
+            "chat template is applied to. Remove them, or give the prompts as messages (--wrap-prompts always makes "
+            "each one a user turn)."
         )
     elif ours.model.tokenizer.chat_template is not None:
-        notes.append("The prompts are plain text, so the student's chat template is not used.")
+        notes.append("The prompts are plain text, so the student's chat template is not used (--wrap-prompts always uses it).")
     if recipe.teacher is not None:
         notes += formats.compare_prompts(
             examples,

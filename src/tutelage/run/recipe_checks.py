@@ -1,10 +1,9 @@
 """What can be said about a recipe and its data before any model is loaded."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from tutelage.errors import DataError, PreflightError
-from tutelage.objectives import ScoreFunction, StudentKLBaseline, TopK
+from tutelage.objectives import ForwardKL, JensenShannon, ReverseKL, ScoreFunction, StudentKLBaseline, TopK
 from tutelage.objectives.terms import AuthorName, Term
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import (
@@ -85,15 +84,16 @@ def check_vocabulary(recipe: Recipe, vocab: int) -> None:
         PreflightError: With the term, its k and the number of ids.
     """
     for term in recipe.terms:
-        signal = term.signal
-        k = 0
-        if isinstance(signal, ScoreFunction):
-            k = signal.baseline.k if isinstance(signal.baseline, StudentKLBaseline) else 0
-        elif (support := getattr(signal, "support", None)) is not None and isinstance(support, TopK):
-            k = support.k
-        if k > vocab:
+        match term.signal:
+            case ReverseKL(support=TopK(k=k)) | ForwardKL(support=TopK(k=k)) | JensenShannon(support=TopK(k=k)):
+                entries = k
+            case ScoreFunction(baseline=StudentKLBaseline(k=k)):
+                entries = k
+            case _:
+                entries = 0
+        if entries > vocab:
             raise PreflightError(
-                f"Term {term.name!r} keeps the {k} likeliest entries, but student and teacher share only {vocab} ids. Lower k "
+                f"Term {term.name!r} keeps the {entries} likeliest entries, but student and teacher share only {vocab} ids. Lower k "
                 f"to at most {vocab}, or use the full vocabulary."
             )
 
@@ -152,10 +152,9 @@ def _check_teacher(recipe: Recipe) -> list[str]:
 
 def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> None:
     if term.needs and term.teacher != TEACHER_NAME:
-        near = get_close_matches(term.teacher, [TEACHER_NAME], n=1)
         raise PreflightError(
             f"Term {term.name!r} asks a teacher called {term.teacher!r}, but the recipe's only teacher is called "
-            f"{TEACHER_NAME!r}. {'Is it misspelt? ' if near else ''}Set the term's teacher to {TEACHER_NAME!r}."
+            f"{TEACHER_NAME!r}. Set the term's teacher to that."
         )
     provided = recipe.teacher.provides if recipe.teacher is not None else frozenset()
     if unmet := sorted(term.needs - provided):
