@@ -1,0 +1,153 @@
+"""Write responses to held-out prompts, have them judged and measured, and say what came out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from tutelage.errors import ConfigError, DataError
+from tutelage.evaluation.metrics import Interval
+from tutelage.evaluation.settings import EvaluationSettings
+from tutelage.evaluation.summary import Score, Summary, accuracy, description, token_mean
+from tutelage.rollouts.sample import Prompt
+from tutelage.rollouts.sampler import Sample, Sampler
+from tutelage.rollouts.sources import Sampling
+from tutelage.types import Author, Rollout, Verdict
+from tutelage.verifiers import Verifier
+
+_STATISTICS = ("reverse_kl_nats", "forward_kl_nats", "student_entropy_nats")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Judged:
+    """Responses, and what the verifier said of each."""
+
+    rollouts: tuple[Rollout, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EvaluationResult:
+    """What an evaluation found."""
+
+    metrics: dict[str, float]
+    """Names from the registry; a number that nobody could tell is left out."""
+    intervals: dict[str, Interval]
+    """95 % intervals of those metrics that are means over prompts."""
+    greedy: Judged | None
+    sampled: Judged | None
+
+    @property
+    def described(self) -> Judged:
+        """The responses whose length, repetition and divergences are reported: the sampled ones, else the greedy ones."""
+        found = self.sampled or self.greedy
+        assert found is not None  # the settings see to it
+        return found
+
+    @property
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """The rollouts of `described`."""
+        return self.described.rollouts
+
+
+def evaluate(
+    prompts: Sequence[Prompt],
+    *,
+    sampler: Sampler,
+    decode: Callable[[list[int]], str],
+    verifier: Verifier,
+    settings: EvaluationSettings,
+    seed: int,
+    step: int = 0,
+    score: Score | None = None,
+    teacher_texts: Sequence[Rollout] = (),
+) -> EvaluationResult:
+    """Evaluate a student on held-out prompts. The same seed draws the same numbers, so two students can be compared.
+
+    Args:
+        prompts: Rendered; the first `settings.num_prompts` are used.
+        sampler: Of the student.
+        decode: Ids to text for the verifier.
+        verifier: Says what is right.
+        settings: With `max_new_tokens` filled in.
+        seed: Of the sampling and of the intervals.
+        step: Optimiser steps that the student has taken.
+        score: Measures divergences and entropy on the responses; without it they are left out.
+        teacher_texts: Responses that the teacher wrote, for the forward KL on its own text; needs `score`.
+
+    Returns:
+        Metrics, intervals, and the responses.
+
+    Raises:
+        DataError: There is no prompt.
+        VerifierError: The verifier failed.
+    """
+    prompts = prompts[: settings.num_prompts or None]
+    if not prompts:
+        raise DataError("There is no prompt to evaluate on. Check the evaluation data and its filters.")
+    write = _Writing(sampler=sampler, decode=decode, verifier=verifier, seed=seed, step=step)
+    length, k = _max_new_tokens(settings), settings.k or settings.samples
+    greedy = sampled = None
+    found = Summary()
+    if settings.greedy:
+        greedy = write(prompts, Sampling(temperature=0.0, max_new_tokens=length))
+        found |= accuracy(greedy.rollouts, greedy.verdicts, k=None, seed=seed)
+    if settings.samples:
+        sampled = write(
+            prompts,
+            Sampling(n=settings.samples, temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=length),
+        )
+        found |= accuracy(sampled.rollouts, sampled.verdicts, k=k, seed=seed)
+    result = EvaluationResult(metrics=found.metrics, intervals=found.intervals, greedy=greedy, sampled=sampled)
+    found |= _describe(result.rollouts, score, teacher_texts, seed=seed)
+    return replace(result, metrics=found.metrics, intervals=found.intervals)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Writing:
+    sampler: Sampler
+    decode: Callable[[list[int]], str]
+    verifier: Verifier
+    seed: int
+    step: int
+
+    def __call__(self, prompts: Sequence[Prompt], sampling: Sampling) -> Judged:
+        groups = [group for group in range(len(prompts)) for _ in range(sampling.n)]
+        ids = [prompt.token_ids.tolist() for prompt in prompts]
+        samples = self.sampler.sample([ids[group] for group in groups], sampling, seed=self.seed)
+        rollouts = [self._rollout(prompts[group], group, sample) for group, sample in zip(groups, samples, strict=True)]
+        return Judged(rollouts=tuple(rollouts), verdicts=tuple(self.verifier.judge(rollouts)))
+
+    def _rollout(self, prompt: Prompt, group: int, sample: Sample) -> Rollout:
+        return Rollout(
+            example=prompt.example,
+            group=group,
+            prompt_ids=prompt.token_ids,
+            response_ids=sample.token_ids,
+            authors=torch.full_like(sample.token_ids, Author.STUDENT),
+            behaviour_log_probs=sample.log_probs,
+            finish=sample.finish,
+            text=self.decode(sample.token_ids.tolist()),
+            policy_step=self.step,
+        )
+
+
+def _describe(rollouts: Sequence[Rollout], score: Score | None, teacher_texts: Sequence[Rollout], *, seed: int) -> Summary:
+    found = description(rollouts, seed=seed)
+    if score is None:
+        return found
+    measured = score(rollouts)
+    for statistic in _STATISTICS:
+        if statistic in measured.statistics:
+            found |= token_mean(f"eval/{statistic}", measured, statistic, seed=seed)
+    if teacher_texts:
+        found |= token_mean("eval/teacher_text_forward_kl_nats", score(teacher_texts), "forward_kl_nats", seed=seed)
+    return found
+
+
+def _max_new_tokens(settings: EvaluationSettings) -> int:
+    if settings.max_new_tokens is None:
+        raise ConfigError(
+            "This evaluation has no max_new_tokens, and no recipe to take it from. Set evaluation.max_new_tokens."
+        )
+    return settings.max_new_tokens
