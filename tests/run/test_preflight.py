@@ -8,7 +8,7 @@ from tutelage.errors import DataError, PreflightError
 from tutelage.models import ModelSource, load
 from tutelage.objectives import CrossEntropy, ReverseKL, Term, TopK
 from tutelage.recipes import Recipe
-from tutelage.rollouts.sources import DatasetRollouts, Sampling, StudentRollouts
+from tutelage.rollouts.sources import DatasetRollouts, MixedRollouts, Sampling, StudentRollouts
 from tutelage.run.preflight import check_pair
 from tutelage.teachers.parts import ModelTeacher, ReferenceSolution, SelfTeacher
 from tutelage.types import Example
@@ -220,3 +220,22 @@ def test_a_student_that_is_its_own_teacher_needs_no_comparison(model_around):
     report = check_pair(recipe_for(teacher=SelfTeacher()), CHATS, student=student)
     assert report.vocab == 151_669
     assert [note for note in report.notes if "cut to the first" not in note] == []
+
+
+def test_a_given_response_with_a_token_that_nobody_scores_is_refused(model_around):
+    student, teacher = model_around("stories260K"), model_around("stories260K")
+    student.tokenizer.add_tokens(["<tool>"], special_tokens=True)
+    rows = [replace(PLAIN[0], response="fine"), replace(PLAIN[1], response="call <tool> now")]
+    mixed = recipe_for(
+        rollouts=MixedRollouts(sampling=Sampling(max_new_tokens=32)),
+        terms=(Term(name="reverse", signal=ReverseKL(), on=("student", "dataset")),),
+    )
+    assert check_pair(mixed, rows[:1], student=student, teacher=teacher).vocab == 512
+    with pytest.raises(PreflightError, match=r"response of example 'two' holds '<tool>'"):
+        check_pair(mixed, rows, student=student, teacher=teacher)
+
+
+def test_a_tokenizer_of_other_weights_is_refused(model_around):
+    student = model_around("stories260K", rows=300)
+    with pytest.raises(PreflightError, match="has only 300 rows"):
+        check_pair(recipe_for(teacher=SelfTeacher()), PLAIN, student=student)

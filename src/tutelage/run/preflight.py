@@ -10,7 +10,7 @@ from tutelage.models.language_model import LanguageModel
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import DatasetRollouts
 from tutelage.run import formats
-from tutelage.run.recipe_checks import check_data, check_recipe, check_vocabulary, response_limit
+from tutelage.run.recipe_checks import check_data, check_recipe, check_vocabulary, response_column, response_limit
 from tutelage.run.vocabularies import shared_ids, size_of
 from tutelage.teachers import template_options
 from tutelage.teachers.contexts import build
@@ -46,7 +46,14 @@ class _Side:
     wrap: Wrap
 
     def read(self, prompt: str | Sequence[Message]) -> list[int]:
-        return render(self.model.tokenizer, prompt, options=self.options, wrap=self.wrap)
+        ids = render(self.model.tokenizer, prompt, options=self.options, wrap=self.wrap)
+        if beyond := [index for index in ids if index >= self.model.vocab_size]:
+            raise PreflightError(
+                f"A prompt holds the token {self.model.tokenizer.convert_ids_to_tokens(beyond[0])!r} with id {beyond[0]}, but "
+                f"{self.model.name!r} has only {self.model.vocab_size} rows: its tokenizer belongs to other weights. Put the "
+                "tokenizer files of the model into its folder, or resize the model's embedding."
+            )
+        return ids
 
     def count_tokens(self, text: str) -> int:
         return len(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -82,6 +89,7 @@ def check_pair(
     prompts = _chosen(examples)
     stop = formats.ending(student, teacher, chosen=stop_token_ids)
     vocab, notes = _check_tokenizers(student, teacher, prompts)
+    _require_scored_responses(recipe, examples, student, vocab=vocab)
     _require_inside((stop.end_token_id, *stop_token_ids), vocab)
     check_vocabulary(recipe, vocab)
     notes += [
@@ -127,6 +135,21 @@ def _check_tokenizers(
         sizes = ", ".join(f"{model.vocab_size} rows in {model.name!r}" for model in models)
         notes.append(f"The heads are cut to the first {vocab} ids ({sizes}): the others have no token that all sides share.")
     return vocab, notes
+
+
+def _require_scored_responses(recipe: Recipe, examples: Sequence[Example], student: LanguageModel, *, vocab: int) -> None:
+    column = response_column(recipe.rollouts)
+    unscored = [token for token, index in student.tokenizer.get_vocab().items() if index >= vocab]
+    if column is None or not unscored:
+        return
+    for example in examples:
+        response = (example.response if column == "response" else example.solution) or ""
+        if found := [token for token in unscored if token in response]:
+            raise PreflightError(
+                f"The {column} of example {example.id!r} holds {found[0]!r}, which lies outside the {vocab} ids that student "
+                "and teacher share, so nobody can score it. Take such markers out of the responses, or pick a teacher with the "
+                "student's tokenizer."
+            )
 
 
 def _require_inside(ids: Sequence[int], vocab: int) -> None:

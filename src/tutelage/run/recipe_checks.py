@@ -93,8 +93,8 @@ def check_vocabulary(recipe: Recipe, vocab: int) -> None:
                 entries = 0
         if entries > vocab:
             raise PreflightError(
-                f"Term {term.name!r} keeps the {entries} likeliest entries, but student and teacher share only {vocab} ids. Lower k "
-                f"to at most {vocab}, or use the full vocabulary."
+                f"Term {term.name!r} keeps the {entries} likeliest entries, but student and teacher share only {vocab} ids. "
+                f"Lower k to at most {vocab}, or use the full vocabulary."
             )
 
 

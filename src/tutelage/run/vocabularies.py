@@ -81,9 +81,8 @@ def shared_ids(student: Tokenizer, teacher: Tokenizer, *, texts: Iterable[str] =
     differing = [index for index in everything if own.get(index) != theirs.get(index)]
     count = differing[0] if differing else everything[-1] + 1
     added = student.get_added_vocab().keys() | teacher.get_added_vocab().keys()
-    beyond = dict.fromkeys(
-        token for side in (own, theirs) for index, token in sorted(side.items()) if index >= count and token is not None
-    )
+    outside = [(index, token) for side in (own, theirs) for index, token in side.items() if index >= count]
+    beyond = dict.fromkeys(token for _, token in sorted(outside))
     if not added >= beyond.keys():
         raise PreflightError(_different(own, theirs, differing, _first_difference(student, teacher, texts)))
     pieces = _pieces(student, [index for index in everything if index < count])
