@@ -84,6 +84,14 @@ def entropy(log_probs: LogProbs) -> Nats:
     return -(log_probs.exp() * torch.where(possible, log_probs, 0.0)).sum(dim=-1)
 
 
+def expectation(probabilities: Float[Tensor, "*batch vocab"], values: Float[Tensor, "*batch vocab"]) -> Nats:
+    """`sum p v` with `0 * inf = 0`; no gradient is meant to flow."""
+    found = (probabilities * values).sum(dim=-1)
+    if bool(found.isfinite().all()):
+        return found
+    return (probabilities * torch.where(probabilities > 0.0, values, 0.0)).sum(dim=-1)
+
+
 def _kl(first: LogProbs, second: LogProbs) -> Nats:
     return _kl_terms(first, second).sum(dim=-1)
 

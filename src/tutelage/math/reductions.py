@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Total = Callable[[Float[Tensor, " count"]], Float[Tensor, " count"]]
+Total = Callable[[Float[Tensor, "1"]], Float[Tensor, "1"]]
 """Sums a count over all processes; the identity where there is one."""
 
 
@@ -38,5 +38,5 @@ def _lengths(mask: Bool[Tensor, " row"], rollout: Int[Tensor, " row"]) -> Float[
     return lengths.index_add_(0, rollout, mask.to(torch.float64))
 
 
-def _present(lengths: Float[Tensor, " rollout"], total: Total) -> Float[Tensor, " count"]:
+def _present(lengths: Float[Tensor, " rollout"], total: Total) -> Float[Tensor, "1"]:
     return total((lengths > 0).sum().to(torch.float64).reshape(1)).clamp(min=1.0)

@@ -1,8 +1,9 @@
 """Terms, their sum, and the fused head that evaluates them from hidden states."""
 
-from tutelage.objectives.fused import Evaluation, Temperatures, evaluate, measure
+from tutelage.objectives.fused import Budget, Evaluation, Temperatures, evaluate, measure
 from tutelage.objectives.plan import Plan, plan
 from tutelage.objectives.signals import (
+    AnySignal,
     CrossEntropy,
     ForwardKL,
     JensenShannon,
@@ -15,6 +16,8 @@ from tutelage.objectives.supports import FullVocabulary, TopK
 from tutelage.objectives.terms import Constant, SequenceMean, Term, TokenMean
 
 __all__ = [
+    "AnySignal",
+    "Budget",
     "Constant",
     "CrossEntropy",
     "Evaluation",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
@@ -16,6 +16,7 @@ from tutelage.math import reductions
 from tutelage.objectives.terms import Constant, SequenceMean, Term, TokenMean
 from tutelage.types import StepBatch
 from tutelage.types.schedules import value_at
+from tutelage.weighting import Gather
 
 Measured = Mapping[str, Float[Tensor, " row"]]
 
@@ -26,11 +27,18 @@ class Plan:
 
     terms: tuple[Term, ...]
     coefficients: Float[Tensor, "term row"]
-    """Scale x step-scope weights / global denominator; zero where a term does not act."""
+    """Scale / global denominator, in float64; zero where a term does not act."""
+    weights: Float[Tensor, "term row"]
+    """Product of the weights of scope `step`; one where a term has none."""
+
+    @property
+    def acting(self) -> Bool[Tensor, "term row"]:
+        """Where a term contributes anything."""
+        return (self.coefficients != 0.0) & (self.weights != 0.0)
 
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "Plan":
         """The same plan for some of the rows."""
-        return Plan(terms=self.terms, coefficients=self.coefficients[:, rows])
+        return Plan(terms=self.terms, coefficients=self.coefficients[:, rows], weights=self.weights[:, rows])
 
 
 def statistics_needed(terms: Sequence[Term]) -> frozenset[str]:
@@ -45,7 +53,7 @@ def plan(
     *,
     step: int = 0,
     measured: Measured | None = None,
-    total: reductions.Total = lambda count: count,
+    gather: Gather = lambda local: local,
 ) -> Plan:
     """Coefficients of every term for the rows of this process.
 
@@ -54,33 +62,41 @@ def plan(
         batch: All rows of the step on this process.
         step: Optimiser step, for scales that move.
         measured: Statistics that weights of scope `step` need.
-        total: Sums a count over all processes.
+        gather: Puts a vector of every process behind one another; the identity where there is one process.
 
     Raises:
         ConfigError: A weight needs a statistic that was not measured.
     """
     return Plan(
         terms=tuple(terms),
-        coefficients=torch.stack([_coefficients(term, batch, step, measured or {}, total) for term in terms]),
+        coefficients=torch.stack([value_at(term.scale, step) * _reduce(term, batch, gather) for term in terms]),
+        weights=torch.stack([_weigh(term, batch, measured or {}, gather) for term in terms]),
     )
 
 
-def _coefficients(
-    term: Term, batch: StepBatch, step: int, measured: Measured, total: reductions.Total
-) -> Float[Tensor, " row"]:
+def _reduce(term: Term, batch: StepBatch, gather: Gather) -> Float[Tensor, " row"]:
     mask = batch.rows_by(term.authors)
+
+    def total(count: Float[Tensor, "1"]) -> Float[Tensor, "1"]:
+        return gather(count).sum(dim=0, keepdim=True)
+
     match term.reduction:
         case TokenMean():
-            coefficients = reductions.token_mean(mask, total=total)
+            return reductions.token_mean(mask, total=total)
         case SequenceMean():
-            coefficients = reductions.sequence_mean(mask, batch.rollout, total=total)
+            return reductions.sequence_mean(mask, batch.rollout, total=total)
         case Constant(divisor=divisor):
-            coefficients = reductions.constant(mask, batch.rollout, divisor=divisor, total=total)
+            return reductions.constant(mask, batch.rollout, divisor=divisor, total=total)
+
+
+def _weigh(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -> Float[Tensor, " row"]:
+    product = torch.ones(batch.num_rows, dtype=torch.float64, device=batch.token.device)
     for weight in term.weights:
         if weight.scope == "step":
             if missing := weight.statistics - measured.keys():
                 raise ConfigError(
-                    f"Term {term.name!r}: weight {weight.kind!r} needs {sorted(missing)}, which was not measured."
+                    f"Term {term.name!r}: weight {weight.kind!r} needs {sorted(missing)}, which was not measured. "
+                    "Measure the step first (`objectives.measure`) and hand the result over as `measured`."
                 )
-            coefficients = coefficients * weight(batch, measured)
-    return (value_at(term.scale, step) * coefficients).float()
+            product = product * weight(batch, measured, gather=gather)
+    return product

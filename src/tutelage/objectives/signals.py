@@ -4,33 +4,22 @@ A signal maps a chunk of rows to one value in nats per row; its gradient flows t
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from functools import partial
+from typing import Annotated, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.math import divergences, estimators
+from tutelage.math import divergences, estimators, slopes
+from tutelage.objectives.linearise import Linearised, of_sampled
 from tutelage.objectives.supports import FullVocabulary, TopK
 from tutelage.types import Capability
 from tutelage.weighting.base import Rows
 
 Support = Annotated[FullVocabulary | TopK, Field(discriminator="kind")]
-
-
-@runtime_checkable
-class Signal(Protocol):
-    """One value in nats per row."""
-
-    @property
-    def needs(self) -> frozenset[Capability]:
-        """What it asks of the teacher."""
-        ...
-
-    def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
-        """Values per row; gradients flow to the student's log-probabilities."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +37,13 @@ class ReverseKL:
     def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
         """The divergence per row."""
         return divergences.reverse_kl(*self.support.restrict(rows, teacher=teacher))
+
+    def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
+        """Values and slopes in closed form."""
+        if isinstance(self.support, TopK):
+            return self.support.linearise(rows, teacher=teacher, divergence=divergences.reverse_kl)
+        values, slope = slopes.reverse_kl(rows.probabilities, rows.log_ratios(teacher))
+        return Linearised(values=values, slope=slope)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +68,15 @@ class ForwardKL:
         """The divergence per row."""
         student, target = self.support.restrict(rows, teacher=teacher)
         return divergences.forward_kl(student, target, entry_cap=self.entry_cap)
+
+    def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
+        """Values and slopes in closed form."""
+        if isinstance(self.support, TopK):
+            divergence = partial(divergences.forward_kl, entry_cap=self.entry_cap)
+            return self.support.linearise(rows, teacher=teacher, divergence=divergence)
+        target = rows.teachers[teacher].probabilities
+        values, slope = slopes.forward_kl(target, rows.log_ratios(teacher), entry_cap=self.entry_cap)
+        return Linearised(values=values, slope=slope)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +103,15 @@ class JensenShannon:
         """The divergence per row."""
         student, target = self.support.restrict(rows, teacher=teacher)
         return divergences.jensen_shannon(student, target, beta=self.beta)
+
+    def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
+        """Values and slopes in closed form."""
+        if isinstance(self.support, TopK):
+            divergence = partial(divergences.jensen_shannon, beta=self.beta)
+            return self.support.linearise(rows, teacher=teacher, divergence=divergence)
+        target = rows.teachers[teacher].probabilities
+        values, slope = slopes.jensen_shannon(rows.probabilities, target, rows.log_ratios(teacher), beta=self.beta)
+        return Linearised(values=values, slope=slope)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +152,8 @@ class StudentKLBaseline:
 
     def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
         """What is subtracted from the log-ratio, in nats per row."""
+        if self.k == 0:
+            return divergences.expectation(rows.probabilities, rows.log_ratios(teacher))
         return -estimators.kl_baseline(rows.student, rows.teachers[teacher].full(), k=self.k)
 
 
@@ -168,6 +184,11 @@ class ScoreFunction:
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.importance_cap <= 0.0:
             raise ConfigError(f"ScoreFunction needs importance_cap > 0 or none at all, got {self.importance_cap!r}.")
+        if self.importance_cap is not None and not self.importance:
+            raise ConfigError(
+                f"ScoreFunction has importance_cap {self.importance_cap!r} without importance, where it has no effect. "
+                "Set importance to true, or leave the cap out."
+            )
 
     @property
     def needs(self) -> frozenset[Capability]:
@@ -176,15 +197,22 @@ class ScoreFunction:
 
     def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
         """The surrogate per row."""
+        return self._surrogate(rows.sampled, rows, teacher)
+
+    def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
+        """Values, and slopes at the sampled tokens only."""
+        return of_sampled(lambda sampled: self._surrogate(sampled, rows, teacher), rows)
+
+    def _surrogate(self, sampled: Float[Tensor, " row"], rows: Rows, teacher: str) -> Float[Tensor, " row"]:
         behaviour = rows.batch.behaviour_log_probs
-        origin = behaviour if self.relative_to == "behaviour" else rows.sampled.detach()
+        origin = behaviour if self.relative_to == "behaviour" else sampled.detach()
         advantage = self.coefficient * (rows.teachers[teacher].sampled - origin - self.baseline(rows, teacher=teacher))
         if not self.importance:
-            return estimators.score_function(rows.sampled, advantage)
-        log_rho = rows.sampled - behaviour
+            return estimators.score_function(sampled, advantage)
+        log_rho = sampled - behaviour
         if self.importance_cap is not None:
-            return estimators.score_function(rows.sampled, log_rho.detach().exp().clamp(max=self.importance_cap) * advantage)
-        return estimators.score_function(rows.sampled, advantage, log_ratio_to_behaviour=log_rho)
+            return estimators.score_function(sampled, log_rho.detach().exp().clamp(max=self.importance_cap) * advantage)
+        return estimators.score_function(sampled, advantage, log_ratio_to_behaviour=log_rho)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +229,10 @@ class CrossEntropy:
     def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
         """Negative log-likelihood per row."""
         return -rows.sampled
+
+    def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
+        """Values, and slopes at the tokens that were written only."""
+        return of_sampled(torch.neg, rows)
 
 
 AnySignal = Annotated[ReverseKL | ForwardKL | JensenShannon | ScoreFunction | CrossEntropy, Field(discriminator="kind")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -45,7 +46,7 @@ class StepBatch:
 
     def rows_of(self, rollouts: Sequence[int]) -> Int[Tensor, " chosen"]:
         """Indices of the rows of some rollouts, in the order of the rows."""
-        wanted = torch.tensor(list(rollouts), device=self.rollout.device)
+        wanted = torch.tensor(list(rollouts), dtype=torch.long, device=self.rollout.device)
         return torch.isin(self.rollout, wanted).nonzero().squeeze(-1)
 
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "StepBatch":
@@ -57,14 +58,17 @@ class StepBatch:
         return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
     @staticmethod
-    def of(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict] = (), *, seed: int = 0, step: int = 0) -> "StepBatch":
+    def of(
+        rollouts: Sequence[Rollout], verdicts: Sequence[Verdict] = (), *, seed: int = 0, step: int = 0, first: int = 0
+    ) -> "StepBatch":
         """Flatten rollouts into rows.
 
         Args:
             rollouts: What was written in this step.
             verdicts: One per rollout, or none at all.
             seed: Seed of the run.
-            step: Optimiser step; the noise of a token depends on seed, step, rollout and position only.
+            step: Optimiser step; the noise of a token depends on seed, step, place of the rollout and position only.
+            first: Place of the first of these rollouts among those of all processes.
         """
         kept = [rollout.authors != Author.NONE for rollout in rollouts]
         times = [mask.nonzero().squeeze(-1) for mask in kept]
@@ -80,7 +84,7 @@ class StepBatch:
             ),
             noise=torch.cat(
                 [
-                    _noise(len(rollout.response_ids), seed, step, index)[time.cpu()].to(time.device)
+                    _noise(len(rollout.response_ids), seed, step, first + index)[time.cpu()].to(time.device)
                     for index, (rollout, time) in enumerate(zip(rollouts, times, strict=True))
                 ]
             ),
@@ -88,5 +92,6 @@ class StepBatch:
 
 
 def _noise(length: int, seed: int, step: int, index: int) -> Float[Tensor, " time"]:
-    generator = torch.Generator().manual_seed(hash((seed, step, index)) % 2**63)
+    digest = blake2b(f"{seed} {step} {index}".encode(), digest_size=4).digest()  # nearby numbers get unrelated streams
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
     return torch.rand(length, generator=generator)

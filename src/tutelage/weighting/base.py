@@ -1,7 +1,7 @@
 """What a signal or a token weight sees: a chunk of rows with log-probabilities, and the two kinds of weights."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -10,6 +10,12 @@ from torch import Tensor
 
 from tutelage.errors import ConfigError
 from tutelage.types import Capability, StepBatch
+
+Gather = Callable[[Float[Tensor, " local"]], Float[Tensor, " all"]]
+"""Puts a vector of every process behind one another; lengths may differ. The identity where there is one process.
+
+Every process calls it equally often and in the same order, also where it has nothing to give.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +38,11 @@ class TeacherRows:
             raise ConfigError("A term asked for a teacher's whole distribution, and this teacher does not provide it.")
         return self.log_probs
 
+    @cached_property
+    def probabilities(self) -> Float[Tensor, "row vocab"]:
+        """Of every entry."""
+        return self.full().exp()
+
     def take(self, rows: Int[Tensor, " chosen"]) -> "TeacherRows":
         """Some of the rows."""
         return TeacherRows(
@@ -52,11 +63,23 @@ class Rows:
     """By name."""
     batch: StepBatch
     """The chunk's token ids, authors, positions, behaviour log-probs and noise."""
+    _log_ratios: dict[str, Float[Tensor, "row vocab"]] = field(init=False, default_factory=dict[str, Tensor])
 
     @cached_property
     def sampled(self) -> Float[Tensor, " row"]:
         """Student log-probability of each row's own token; gradients flow."""
         return self.student.gather(-1, self.batch.token.unsqueeze(-1)).squeeze(-1)
+
+    @cached_property
+    def probabilities(self) -> Float[Tensor, "row vocab"]:
+        """The student's, of every entry; detached, computed once for all terms and statistics."""
+        return self.student.detach().exp()
+
+    def log_ratios(self, teacher: str) -> Float[Tensor, "row vocab"]:
+        """`log pi_T - log pi_S` of every entry; detached, computed once for all terms and statistics."""
+        if teacher not in self._log_ratios:
+            self._log_ratios[teacher] = self.teachers[teacher].full() - self.student.detach()
+        return self._log_ratios[teacher]
 
     def log_ratio(self, teacher: str) -> Float[Tensor, " row"]:
         """`log pi_T - log pi_S` of each row's own token; detached."""
@@ -100,6 +123,8 @@ class StepWeight(Protocol):
         """What it asks of the teacher."""
         ...
 
-    def __call__(self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]]) -> Float[Tensor, " row"]:
-        """One non-negative factor per row of the whole step; detached."""
+    def __call__(
+        self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]], *, gather: Gather
+    ) -> Float[Tensor, " row"]:
+        """One non-negative factor per row of this process; `gather` shows those of the others. Detached."""
         ...

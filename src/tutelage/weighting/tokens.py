@@ -11,7 +11,7 @@ from torch import Tensor
 from tutelage.errors import ConfigError
 from tutelage.math.estimators import acceptance
 from tutelage.types import Author, Capability, StepBatch
-from tutelage.weighting.base import Rows
+from tutelage.weighting.base import Gather, Rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class TrustMask:
 class EntropyAbove:
     """One for tokens at or above a quantile of the student's entropy over the whole step, zero elsewhere.
 
-    The quantile is taken over the step and not over a micro-batch, so the split into micro-batches does not matter.
+    The quantile is taken over the step on all processes and not over a micro-batch, so no split of the step matters.
 
     Reference: the entropy mask of "Revisiting OPD", arXiv:2603.25562 (its script keeps the top 20 %).
     """
@@ -69,12 +69,14 @@ class EntropyAbove:
         """Nothing of the teacher."""
         return frozenset()
 
-    def __call__(self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]]) -> Float[Tensor, " row"]:
+    def __call__(
+        self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]], *, gather: Gather
+    ) -> Float[Tensor, " row"]:
         """One or zero per row of the step."""
         values = measured["student_entropy_nats"]
-        own = batch.rows_by([Author.STUDENT])
-        if not own.any():
+        own = gather(values[batch.rows_by([Author.STUDENT])])
+        if not len(own):
             return torch.ones_like(values)
-        ordered = values[own].sort().values  # torch.quantile refuses more than 2^24 values
+        ordered = own.sort().values  # torch.quantile refuses more than 2^24 values
         threshold = ordered[int(self.quantile * (len(ordered) - 1) + 0.5)]
         return (values >= threshold).to(values.dtype)

@@ -1,0 +1,79 @@
+"""A signal's values together with their slopes: what the fused head needs of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tutelage.types import Capability
+from tutelage.weighting.base import Rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Linearised:
+    """Values per row, and their derivatives with respect to log pi_S up to multiples of pi_S (see `math.slopes`)."""
+
+    values: Float[Tensor, " row"]
+    slope: Float[Tensor, "row entry"]
+    ids: Int[Tensor, "row entry"] | None = None
+    """Which vocabulary entries the slope belongs to, all others having none; None means all of them in order."""
+
+
+@runtime_checkable
+class Signal(Protocol):
+    """One value in nats per row."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What it asks of the teacher."""
+        ...
+
+    def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
+        """Values per row; gradients flow to the student's log-probabilities."""
+        ...
+
+
+@runtime_checkable
+class LinearSignal(Signal, Protocol):
+    """A signal that knows a faster way to its slopes than differentiating `__call__` over the whole vocabulary."""
+
+    def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
+        """The values of `__call__` with their slopes; both are detached."""
+        ...
+
+
+def by_differentiation(signal: Signal, rows: Rows, *, teacher: str) -> Linearised:
+    """Any signal, by automatic differentiation over the whole vocabulary."""
+    values, slope = _differentiate(lambda leaf: signal(replace(rows, student=leaf), teacher=teacher), rows.student)
+    return Linearised(values=values, slope=slope)
+
+
+def of_sampled(value: Callable[[Float[Tensor, " row"]], Float[Tensor, " row"]], rows: Rows) -> Linearised:
+    """A value that depends on the student through the log-probability of the row's own token alone."""
+    values, slope = _differentiate(value, rows.sampled)
+    return Linearised(values=values, slope=slope.unsqueeze(-1), ids=rows.batch.token.unsqueeze(-1))
+
+
+def of_events(
+    value: Callable[[Float[Tensor, "row event"]], Float[Tensor, " row"]],
+    events: Float[Tensor, "row event"],
+    ids: Int[Tensor, "row top"],
+    student: Float[Tensor, "row vocab"],
+) -> Linearised:
+    """A value that depends on the student through a few entries and, in a last column if there is one, the rest's mass."""
+    values, slope = _differentiate(value, events)
+    if events.shape[-1] == ids.shape[-1]:
+        return Linearised(values=values, slope=slope, ids=ids)
+    rest = events.detach()[:, -1:]
+    share = (student.detach() - rest.masked_fill(rest == float("-inf"), 0.0)).exp_()  # of each entry in the rest's mass
+    return Linearised(values=values, slope=share.mul_(slope[:, -1:]).scatter_(-1, ids, slope[:, :-1]))
+
+
+def _differentiate(value: Callable[[Tensor], Float[Tensor, " row"]], inputs: Tensor) -> tuple[Float[Tensor, " row"], Tensor]:
+    leaf = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        values = value(leaf)
+        return values.detach(), torch.autograd.grad(values.sum(), leaf)[0]

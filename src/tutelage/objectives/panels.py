@@ -1,0 +1,130 @@
+"""The walk over the rows of a step: what an objective or a measurement sees, a few rows at a time.
+
+Two sizes. A *panel* is what one matrix product covers: large, so that the product is efficient, and held once per side.
+A *tile* is what everything between the products works on: small, so that its many passes stay in the processor's cache.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tutelage.errors import ConfigError
+from tutelage.objectives.projection import Projection
+from tutelage.types import FullSignal, Head, SampledSignal, StepBatch, TeacherSignal, TopKSignal
+from tutelage.weighting.base import Rows, TeacherRows
+
+_TILE_MIB = 4
+"""Size of one [row, vocab] tensor of a tile: several of them fit into a processor's cache."""
+_TILE_MIB_ON_GPU = 64
+"""The same where it takes more to keep the device busy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Temperatures:
+    """What logits are divided by before the softmax of the loss. The sampler's temperature is a third, separate setting."""
+
+    student: float = 1.0
+    """Of the student's softmax."""
+    teacher: float = 1.0
+    """Of the teacher's softmax."""
+
+    def __post_init__(self) -> None:
+        if self.student <= 0.0 or self.teacher <= 0.0:
+            raise ConfigError(f"Temperatures must be > 0, got student {self.student!r}, teacher {self.teacher!r}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """How much the head may hold at once."""
+
+    chunk_mib: int = 256
+    """Memory for the logits of one panel of rows, student and teachers together, in MiB."""
+    head_dtype: torch.dtype | None = None
+    """Type of what the head's products read; none keeps that of the weights. Logits and softmax are in float32 or better."""
+
+    def __post_init__(self) -> None:
+        if self.chunk_mib < 1:
+            raise ConfigError(f"The head's budget needs chunk_mib >= 1, got {self.chunk_mib!r}.")
+
+    def panels(self, total: int, *, vocab: int, sides: int) -> list[slice]:
+        """All rows in equal panels within the budget."""
+        most = max(1, (self.chunk_mib << 20) // (4 * vocab * sides))
+        return _slices(total, ceil(total / max(1, ceil(total / most))))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Panel:
+    """The rows of one product. Its tensors are overwritten by the next panel's."""
+
+    rows: slice
+    """Place among the rows of the batch."""
+    product: Float[Tensor, "row vocab"]
+    """The student's raw logits; whoever walks may overwrite a tile's part once it is done with the tile."""
+    student: Projection
+    batch: StepBatch
+    teachers: Mapping[str, TeacherSignal | tuple[Projection, Float[Tensor, "row vocab"]]]
+
+    def tiles(self) -> Iterator[tuple[slice, Float[Tensor, "row vocab"], Rows]]:
+        """For each tile its place in the batch, its part of `product`, and what signals and weights see of it."""
+        size = (_TILE_MIB if self.product.device.type == "cpu" else _TILE_MIB_ON_GPU) << 20
+        total, vocab = self.product.shape
+        for tile in _slices(total, max(1, size // (self.product.element_size() * vocab))):
+            rows = slice(self.rows.start + tile.start, self.rows.start + tile.stop)
+            batch, product = self.batch.select(rows), self.product[tile]
+            teachers = {name: _read(said, rows, tile, batch) for name, said in self.teachers.items()}
+            yield rows, product, Rows(student=self.student.log_probs(product), teachers=teachers, batch=batch)
+
+
+def walk(
+    batch: StepBatch,
+    *,
+    hidden: Float[Tensor, "row width"],
+    head: Head,
+    teachers: Mapping[str, TeacherSignal],
+    temperatures: Temperatures,
+    budget: Budget,
+) -> Iterator[Panel]:
+    """All rows of a batch, panel by panel, without gradients.
+
+    Raises:
+        ConfigError: A teacher that gives only some log-probabilities is asked for another temperature than theirs.
+    """
+    exact = torch.promote_types(hidden.dtype, torch.float32)
+    student = Projection(head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.student)
+    whole = {
+        name: Projection(signal.head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.teacher)
+        for name, signal in teachers.items()
+        if isinstance(signal, FullSignal)
+    }
+    if len(whole) < len(teachers) and temperatures.teacher != 1.0:
+        raise ConfigError(
+            f"The teacher's temperature is {temperatures.teacher!r}, but this teacher gives only some log-probabilities at "
+            "temperature 1, which cannot be rescaled. Set it to 1, or load the teacher in process."
+        )
+    for rows in budget.panels(batch.num_rows, vocab=head.vocab_size, sides=1 + len(whole)):
+        said: dict[str, TeacherSignal | tuple[Projection, Tensor]] = {}
+        for name, signal in teachers.items():
+            said[name] = (whole[name], whole[name].panel(signal.hidden[rows])) if isinstance(signal, FullSignal) else signal
+        yield Panel(rows=rows, product=student.panel(hidden[rows]), student=student, batch=batch, teachers=said)
+
+
+def _read(said: TeacherSignal | tuple[Projection, Tensor], rows: slice, tile: slice, batch: StepBatch) -> TeacherRows:
+    match said:
+        case TopKSignal():
+            part = said.select(rows)
+            return TeacherRows(top_ids=part.ids, top_log_probs=part.log_probs, sampled=part.sampled)
+        case SampledSignal():
+            return TeacherRows(sampled=said.select(rows).sampled)
+        case FullSignal():
+            raise AssertionError("a whole distribution is read through its panel")
+        case projection, product:
+            log_probs = projection.log_probs(product[tile])
+            return TeacherRows(log_probs=log_probs, sampled=log_probs.gather(-1, batch.token.unsqueeze(-1)).squeeze(-1))
+
+
+def _slices(total: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, total)) for start in range(0, total, max(size, 1))]

@@ -1,0 +1,79 @@
+"""Per-row statistics: what step-scope weights, evaluations and reports are made of."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tutelage.math.divergences import expectation, forward_kl, reverse_kl
+from tutelage.math.slopes import both_kls
+from tutelage.objectives.panels import Budget, Temperatures, walk
+from tutelage.types import Head, StepBatch, TeacherSignal
+from tutelage.weighting.base import Rows
+
+STATISTICS = (
+    "student_entropy_nats",
+    "student_log_prob",
+    "teacher_entropy_nats",
+    "teacher_log_prob",
+    "forward_kl_nats",
+    "reverse_kl_nats",
+)
+"""Per-row statistics; the teacher's whole distribution is needed for its entropy and the divergences, NaN without it."""
+
+
+def blank(batch: StepBatch) -> dict[str, Float[Tensor, " row"]]:
+    """Statistics of which nothing is known yet."""
+    return {name: torch.full((batch.num_rows,), torch.nan, device=batch.token.device) for name in STATISTICS}
+
+
+@torch.no_grad()
+def describe(found: dict[str, Float[Tensor, " row"]], rows: slice, view: Rows, teacher: str) -> None:
+    """Fill in the statistics of some rows."""
+    found["student_entropy_nats"][rows] = -expectation(view.probabilities, view.student).float()
+    found["student_log_prob"][rows] = view.sampled.float()
+    if (theirs := view.teachers.get(teacher)) is None:
+        return
+    found["teacher_log_prob"][rows] = theirs.sampled.float()
+    if theirs.log_probs is None:
+        return
+    found["teacher_entropy_nats"][rows] = -expectation(theirs.probabilities, theirs.log_probs).float()
+    reverse, forward = both_kls(view.probabilities, theirs.probabilities, view.log_ratios(teacher))
+    if not bool((reverse + forward).isfinite().all()):
+        reverse, forward = reverse_kl(view.student, theirs.log_probs), forward_kl(view.student, theirs.log_probs)
+    found["forward_kl_nats"][rows], found["reverse_kl_nats"][rows] = forward.float(), reverse.float()
+
+
+@torch.no_grad()
+def measure(
+    batch: StepBatch,
+    *,
+    hidden: Float[Tensor, "row width"],
+    head: Head,
+    teachers: Mapping[str, TeacherSignal],
+    teacher: str = "teacher",
+    temperatures: Temperatures = Temperatures(),
+    budget: Budget = Budget(),
+) -> dict[str, Float[Tensor, " row"]]:
+    """Per-row statistics in nats, without a gradient.
+
+    Args:
+        batch: The rows.
+        hidden: The student's last hidden state that predicts each row's token.
+        head: The student's output layer.
+        teachers: What each teacher said about these rows.
+        teacher: Name of the one that is compared with.
+        temperatures: Of the two softmaxes.
+        budget: Memory and type of the products.
+
+    Returns:
+        One vector for each of `STATISTICS`.
+    """
+    found = blank(batch)
+    compared = {name: signal for name, signal in teachers.items() if name == teacher}
+    with torch.autocast(hidden.device.type, enabled=False):
+        for panel in walk(batch, hidden=hidden, head=head, teachers=compared, temperatures=temperatures, budget=budget):
+            for rows, _, view in panel.tiles():
+                describe(found, rows, view, teacher)
+    return found
