@@ -72,11 +72,11 @@ def test_an_end_of_sequence_of_its_own_is_refused_with_the_remedy(model_around):
 
 
 def test_the_teachers_end_is_accepted_where_the_user_lets_the_student_stop_there(model_around):
-    chosen = (151_643, 151_645)
-    student = model_around("qwen3", eos="<|endoftext|>", stop_token_ids=chosen)
-    teacher = model_around("qwen3", eos="<|im_end|>")
+    chosen = (1, 2)
+    student = model_around("stories260K", eos="<s>", stop_token_ids=chosen)
+    teacher = model_around("stories260K", eos="</s>")
     report = check_pair(recipe_for(), PLAIN, student=student, teacher=teacher, stop_token_ids=chosen)
-    assert report.end_token_id == 151_645
+    assert report.end_token_id == 2
     assert report.stop_token_ids == set(chosen)
     assert "as asked for" in note_about(report, "end of sequence")
 

@@ -31,10 +31,18 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def make_model(byte_tokenizer) -> Callable[..., LanguageModel]:
     """A random model; `rank` adds an adapter that already does something."""
 
-    def make(*, seed: int = 0, rank: int = 0, dropout: float = 0.0, max_context: int = 512) -> LanguageModel:
+    def make(
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        dropout: float = 0.0,
+        max_context: int = 512,
+        tokenizer: PreTrainedTokenizerFast = byte_tokenizer,
+        rows: int = 272,  # the byte tokenizer has 258 ids: the head is padded
+    ) -> LanguageModel:
         torch.manual_seed(seed)
         config = Qwen3Config(
-            vocab_size=272,  # the tokenizer has 258 ids: the head is padded
+            vocab_size=rows,
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,
@@ -43,8 +51,8 @@ def make_model(byte_tokenizer) -> Callable[..., LanguageModel]:
             head_dim=8,
             max_position_embeddings=max_context,
             tie_word_embeddings=True,
-            eos_token_id=256,
-            pad_token_id=257,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
             initializer_range=0.3,
         )
         network = Qwen3ForCausalLM(config)
@@ -58,7 +66,7 @@ def make_model(byte_tokenizer) -> Callable[..., LanguageModel]:
                 for name, parameter in network.named_parameters():
                     if "lora_B" in name:
                         parameter.normal_(std=0.3)
-        return LanguageModel(network.eval(), byte_tokenizer, name=f"tiny-{seed}")
+        return LanguageModel(network.eval(), tokenizer, name=f"tiny-{seed}")
 
     return make
 
