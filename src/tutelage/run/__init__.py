@@ -1,1 +1,1 @@
-"""From a configuration to a run: the only place that builds objects from values."""
+"""From a configuration to objects: the only place that builds."""

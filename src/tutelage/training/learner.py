@@ -71,8 +71,8 @@ class Learner:
         self._terms, self._temperatures, self._vocab = tuple(terms), temperatures, vocab
         self._settings, self._training = optimiser, training
         reduced = training.precision == "bfloat16" or (training.precision == "auto" and student.device.type == "cuda")
-        self._precision = torch.bfloat16 if reduced else None
-        self._budget = Budget(chunk_mib=training.head_chunk_mib, head_dtype=self._precision)
+        self.precision = torch.bfloat16 if reduced else None
+        self._budget = Budget(chunk_mib=training.head_chunk_mib, head_dtype=self.precision)
 
     def update(self, batch: StepBatch, signals: Signals, *, step: int, statistics: bool = False) -> Update:
         """Take one optimiser step.
@@ -114,7 +114,7 @@ class Learner:
             budget_tokens=self._training.microbatch_tokens,
             budget=self._budget,
             temperatures=self._temperatures,
-            precision=self._precision,
+            precision=self.precision,
         )
 
     def _accumulate(
@@ -124,7 +124,7 @@ class Learner:
         evaluation = evaluate(
             whole.select(rows),
             batch.select(rows),
-            hidden=student_states(self.student, batch, group, precision=self._precision),
+            hidden=student_states(self.student, batch, group, precision=self.precision),
             head=self.student.head(self._vocab),
             teachers=select(signals, rows),
             temperatures=self._temperatures,

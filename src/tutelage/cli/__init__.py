@@ -1,0 +1,1 @@
+"""The command line. Starting it imports no torch; a command imports what it needs when it runs."""

@@ -1,0 +1,55 @@
+"""The catalogue of all methods as plain values, for readers that must not import torch.
+
+`python -m tutelage.recipes.catalogue` writes it beside this file.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.registry import REGISTRY, Entry
+from tutelage.rollouts.sources import DatasetRollouts, MixedRollouts
+from tutelage.teachers.parts import ModelTeacher, ReferenceSolution
+
+PATH = Path(__file__).with_name("catalogue.json")
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """Name -> card, family, needs and an example command, all derived from the recipes."""
+    return {name: _described(entry) for name, entry in REGISTRY.items()}
+
+
+def text() -> str:
+    """The catalogue as it lies in the package."""
+    return json.dumps(catalogue(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    recipe = entry.recipe()
+    return {
+        **asdict(entry.card),
+        "family": entry.family,
+        "needs": sorted(recipe.needs),
+        "columns": _columns(recipe),
+        "command": _command(entry.name, recipe),
+    }
+
+
+def _columns(recipe: Recipe) -> list[str]:
+    columns = {"prompt"}
+    if isinstance(recipe.rollouts, DatasetRollouts | MixedRollouts):
+        columns.add(recipe.rollouts.column)
+    if recipe.teacher is not None and isinstance(recipe.teacher.context, ReferenceSolution):
+        columns.add(recipe.teacher.context.column)
+    return sorted(columns)
+
+
+def _command(name: str, recipe: Recipe) -> str:
+    teacher = " --teacher TEACHER" if isinstance(recipe.teacher, ModelTeacher) else ""
+    return f"tutelage train {name} --student STUDENT{teacher} --data PROMPTS.jsonl"
+
+
+if __name__ == "__main__":
+    PATH.write_text(text(), encoding="utf-8")

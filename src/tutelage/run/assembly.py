@@ -1,0 +1,232 @@
+"""From a configuration to the objects of a run, fitted to each other and checked before any step."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from tutelage import data, teachers, verifiers
+from tutelage.data import PromptOrder
+from tutelage.errors import ConfigError
+from tutelage.models import LanguageModel, ModelSource, chat, load
+from tutelage.rollouts import CachedSampler, Prompt, RolloutWriter, Text, given_responses
+from tutelage.run.config import RunConfig
+from tutelage.run.evaluating import Evaluator
+from tutelage.run.measuring import Ruler
+from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
+from tutelage.run.recipe_checks import response_limit
+from tutelage.teachers import Teacher
+from tutelage.teachers.parts import ModelTeacher
+from tutelage.training.learner import Learner
+from tutelage.training.teaching import Teaching
+from tutelage.types import Example, Rollout
+from tutelage.verifiers import Verifier
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Assembled:
+    """The built parts of a run."""
+
+    student: LanguageModel
+    teacher: Teacher | None
+    report: PreflightReport
+    text: Text
+    sampler: CachedSampler
+    examples: Sequence[Example]
+    prompts: Sequence[Prompt]
+    held_out: Sequence[Prompt]
+    verifier: Verifier
+    writer: RolloutWriter
+    learner: Learner
+    teaching: Teaching
+    evaluator: Evaluator | None
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """The device that a configuration asks for.
+
+    Raises:
+        ConfigError: It asks for a GPU and there is none.
+    """
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("device = 'cuda' was asked for, but PyTorch sees no GPU. Use --device auto or cpu.")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def assemble(config: RunConfig) -> Assembled:
+    """Check, load, check again, build.
+
+    Raises:
+        ConfigError: Settings contradict each other; found before anything is loaded.
+        DataError: The data cannot be read or lacks what the recipe needs.
+        ModelError: A model cannot be loaded.
+        PreflightError: Student, teacher, data and recipe do not fit together.
+    """
+    notes = check_recipe(config.recipe)
+    verifier = verifiers.build(config.verifier)
+    examples, held_out = _examples(config)
+    notes += check_data(config.recipe, examples)
+    student, teacher_model = _models(config)
+    report = check_pair(
+        config.recipe,
+        [*examples, *held_out],
+        student=student,
+        teacher=teacher_model,
+        stop_token_ids=config.student.stop_token_ids,
+        wrap=config.wrap_prompts,
+    )
+    report = replace(report, notes=(*notes, *report.notes))
+    if config.training.gradient_checkpointing:
+        student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return _build(config, report, student, teacher_model, verifier, examples, held_out)
+
+
+def prompt_order(config: RunConfig, assembled: Assembled) -> Callable[[int], list[Prompt]]:
+    """The prompts of each step."""
+    order = PromptOrder(num_examples=len(assembled.prompts), batch=config.training.prompts_per_step, seed=config.seed)
+    return lambda step: [assembled.prompts[index] for index in order.take(step)]
+
+
+def _examples(config: RunConfig) -> tuple[list[Example], list[Example]]:
+    examples = data.load(config.data)
+    if config.evaluation_data is None:
+        return examples, []
+    return examples, data.load(config.evaluation_data)[: config.evaluation.num_prompts or None]
+
+
+def _models(config: RunConfig) -> tuple[LanguageModel, LanguageModel | None]:
+    device, teacher = device_of(config), config.recipe.teacher
+    if isinstance(teacher, ModelTeacher) and not teacher.model:
+        raise ConfigError(f"Recipe {config.recipe.name!r} needs a teacher: give it a model with --recipe.teacher.model.")
+    student = load(config.student, role="student", device=device)
+    if not isinstance(teacher, ModelTeacher):
+        return student, None
+    source = ModelSource(
+        path=teacher.model,
+        revision=teacher.revision,
+        dtype=teacher.dtype,
+        trust_remote_code=teacher.trust_remote_code,
+        template_options=teacher.template_options,
+    )
+    return student, load(source, role="teacher", device=device)
+
+
+def _build(
+    config: RunConfig,
+    report: PreflightReport,
+    student: LanguageModel,
+    teacher_model: LanguageModel | None,
+    verifier: Verifier,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+) -> Assembled:
+    recipe, training = config.recipe, config.training
+    learner = Learner(
+        student,
+        terms=recipe.terms,
+        temperatures=recipe.temperatures,
+        vocab=report.vocab,
+        optimiser=config.optimiser,
+        training=training,
+    )
+    teacher = recipe.teacher and teachers.build(
+        recipe.teacher,
+        student=student,
+        load=lambda part: _loaded(teacher_model),
+        vocab=report.vocab,
+        microbatch_tokens=training.microbatch_tokens,
+        wrap=config.wrap_prompts,
+        autocast=learner.precision,
+    )
+    text = _text(student, report)
+    read = partial(_prompts, student, wrap=config.wrap_prompts)
+    sampler = _sampler(student, report)
+    writer_teacher = _sampler(teacher.model, report) if teacher is not None and recipe.teacher_writes else None
+    held_out_prompts = read(held_out)
+    return Assembled(
+        student=student,
+        teacher=teacher,
+        report=report,
+        text=text,
+        sampler=sampler,
+        examples=examples,
+        prompts=read(examples),
+        held_out=held_out_prompts,
+        verifier=verifier,
+        writer=RolloutWriter(recipe.rollouts, student=sampler, teacher=writer_teacher, text=text, seed=config.seed),
+        learner=learner,
+        teaching=Teaching(teacher if recipe.needs else None),
+        evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
+    )
+
+
+def _evaluator(
+    config: RunConfig,
+    report: PreflightReport,
+    student: LanguageModel,
+    teacher: Teacher | None,
+    verifier: Verifier,
+    prompts: Sequence[Prompt],
+    sampler: CachedSampler,
+    text: Text,
+) -> Evaluator | None:
+    if not prompts:
+        return None
+    ruler = Ruler(
+        student,
+        Teaching(teacher),
+        vocab=report.vocab,
+        microbatch_tokens=config.training.microbatch_tokens,
+        chunk_mib=config.training.head_chunk_mib,
+    )
+    limit = config.evaluation.max_new_tokens or response_limit(config.recipe.rollouts)
+    return Evaluator(
+        prompts,
+        sampler=sampler,
+        text=text,
+        verifier=verifier,
+        settings=replace(config.evaluation, max_new_tokens=limit),
+        ruler=ruler,
+        teacher_texts=_given_texts(prompts, text, limit) if teacher is not None else (),
+        seed=config.seed,
+    )
+
+
+def _given_texts(prompts: Sequence[Prompt], text: Text, limit: int) -> list[Rollout]:
+    """The held-out data's own responses, where it has any."""
+    given = [prompt for prompt in prompts if prompt.example.response is not None]
+    return given_responses(given, text=text, column="response", max_tokens=limit)
+
+
+def _sampler(model: LanguageModel, report: PreflightReport) -> CachedSampler:
+    return CachedSampler(model, vocab=report.vocab, stop_token_ids=report.stop_token_ids)
+
+
+def _text(student: LanguageModel, report: PreflightReport) -> Text:
+    tokenizer = student.tokenizer
+    return Text(
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+        encode_response=lambda text: chat.render_response(tokenizer, text, stop_token_id=report.end_token_id),
+    )
+
+
+def _prompts(student: LanguageModel, examples: Sequence[Example], *, wrap: chat.Wrap) -> list[Prompt]:
+    return [
+        Prompt(
+            example=example,
+            token_ids=torch.tensor(
+                chat.render(student.tokenizer, example.prompt, options=student.template_options, wrap=wrap), dtype=torch.long
+            ),
+        )
+        for example in examples
+    ]
+
+
+def _loaded(model: LanguageModel | None) -> LanguageModel:
+    assert model is not None
+    return model

@@ -1,0 +1,45 @@
+"""Everything that decides a run, as one value."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tutelage.data import DataSource
+from tutelage.evaluation import EvaluationSettings
+from tutelage.models import ModelSource
+from tutelage.models.chat import Wrap
+from tutelage.recipes import Recipe
+from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
+from tutelage.verifiers import ExactMatch, FunctionVerifier, MathVerifier, NoVerifier
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """A run: the method, the student, the data, and how long, how large, where to."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    recipe: Recipe
+    """The method; it also says who teaches."""
+    student: ModelSource = ModelSource()
+    """The model that is trained."""
+    data: DataSource = DataSource(path="")
+    """Prompts to train on."""
+    evaluation_data: DataSource | None = None
+    """Held-out prompts; without them nothing is evaluated."""
+    verifier: Annotated[NoVerifier | ExactMatch | MathVerifier | FunctionVerifier, Field(discriminator="kind")] = NoVerifier()
+    """Who says whether a response is right."""
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    wrap_prompts: Wrap = "auto"
+    """`always` turns a plain-text prompt into a user turn of a conversation; `auto` and `never` leave it as it is."""
+    output: str = "runs/latest"
+    """Folder of the run; it must not exist yet, or be empty."""
+    seed: int = 0
+    """Decides all draws: prompts, rollouts, token weights, intervals."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where PyTorch sees one."""

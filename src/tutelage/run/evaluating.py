@@ -1,0 +1,64 @@
+"""Evaluations during a run: when they are due, on which prompts, against which teacher."""
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+from tutelage.evaluation import EvaluationResult, EvaluationSettings, evaluate
+from tutelage.rollouts import Prompt, Sampler, Text
+from tutelage.run.measuring import Ruler
+from tutelage.types import Rollout
+from tutelage.verifiers import Verifier
+
+
+@final
+class Evaluator:
+    """Evaluates the student whenever it is due and hands the result on."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        sampler: Sampler,
+        text: Text,
+        verifier: Verifier,
+        settings: EvaluationSettings,
+        ruler: Ruler | None,
+        teacher_texts: Sequence[Rollout],
+        seed: int,
+    ) -> None:
+        """Keep what an evaluation needs.
+
+        Args:
+            prompts: Held-out prompts.
+            sampler: Of the student.
+            text: Between ids and text.
+            verifier: Says what is right.
+            settings: How much, and when.
+            ruler: Measures the student against its teacher, where there is one.
+            teacher_texts: The data's own responses to held-out prompts, for the forward KL on given text.
+            seed: The same for every evaluation of a run, so that steps can be compared.
+        """
+        self._prompts, self._sampler, self._text, self._verifier = prompts, sampler, text, verifier
+        self._settings, self._ruler, self._teacher_texts, self._seed = settings, ruler, teacher_texts, seed
+
+    def due(self, step: int, *, num_steps: int) -> bool:
+        """Whether a run of `num_steps` is evaluated after `step` steps."""
+        return self._settings.due(step, num_steps=num_steps)
+
+    def __call__(self, step: int) -> EvaluationResult:
+        """Evaluate the student as it is now."""
+        return evaluate(
+            self._prompts,
+            sampler=self._sampler,
+            decode=self._text.decode,
+            verifier=self._verifier,
+            settings=self._settings,
+            seed=self._seed,
+            step=step,
+            score=self._ruler,
+            teacher_texts=self._teacher_texts,
+        )
+
+
+Report = Callable[[int, EvaluationResult], None]
+"""Takes the step and what was found."""
