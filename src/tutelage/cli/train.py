@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from tutelage import run as runs
+from tutelage.run import api as runs
 from tutelage.cli import settings
 from tutelage.errors import ConfigError
 

@@ -27,7 +27,9 @@ def load(source: ModelSource, *, role: Role, device: torch.device | str = "cpu")
         ModelError: It is missing, damaged, or not a causal language model that this package can train.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a bar for each file would break up our own
     _require_folder(source.path, role)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     try:

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
+
+from pydantic import ValidationError, validate_call
 
 from tutelage.errors import ConfigError, nearest
 from tutelage.recipes import baselines, self_distillation, white_box
@@ -22,8 +25,20 @@ class Entry:
     card: Card
 
     def recipe(self, **knobs: Any) -> Recipe:
-        """The method with some knobs turned; the others as published."""
-        return self.make(**knobs)
+        """The method with some knobs turned; the others as published. Values may be text, as flags give them.
+
+        Raises:
+            ConfigError: There is no such knob, or a value does not fit it.
+        """
+        known = list(signature(self.make).parameters)
+        for name in knobs:
+            if name not in known:
+                raise ConfigError(f"Recipe {self.name!r} has no knob {name!r}{nearest(name, known)}. Knobs: {', '.join(known)}.")
+        try:
+            return validate_call(self.make)(**knobs)
+        except ValidationError as error:
+            found = error.errors(include_url=False)[0]
+            raise ConfigError(f"Knob {found['loc'][0]!r} of recipe {self.name!r}: {found['msg']}, got {found['input']!r}.") from None
 
 
 def _entries(*entries: tuple[str, Callable[..., Recipe], Card]) -> Mapping[str, Entry]:
