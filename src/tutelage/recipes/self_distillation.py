@@ -1,6 +1,6 @@
 """Methods whose teacher is the student itself under a privileged context."""
 
-from tutelage.objectives import ForwardKL, Temperatures, Term
+from tutelage.objectives import ForwardKL, SequenceMean, Temperatures, Term
 from tutelage.objectives.signals import AnySignal
 from tutelage.recipes.cards import Card, Knob
 from tutelage.recipes.recipe import Recipe
@@ -33,7 +33,7 @@ def opsd(
         teacher=SelfTeacher(
             update=Frozen() if average_rate is None else Average(rate=average_rate), context=ReferenceSolution()
         ),
-        terms=(Term(name="divergence", signal=signal),),
+        terms=(Term(name="divergence", signal=signal, reduction=SequenceMean()),),
         temperatures=Temperatures(student=temperature, teacher=temperature),
     )
 
@@ -41,7 +41,7 @@ def opsd(
 OPSD = Card(
     title="Self-distilled reasoner: on-policy self-distillation",
     paper="2601.18734",
-    equation="mean_t sum_v min(pi_T log(pi_T / pi_S), cap)(v | s_t),  pi_T = pi_0(. | x, solution, y_<t)",
+    equation="mean_y mean_t sum_v min(pi_T log(pi_T / pi_S), cap)(v | s_t),  pi_T = pi_0(. | x, solution, y_<t)",
     summary=(
         "The student writes without help. The teacher is the same model as it was before training, reading the reference "
         "solution as well; it scores the student's tokens, and nothing flows into it."
@@ -51,7 +51,9 @@ OPSD = Card(
             name="beta", default="0.0", meaning="0 the capped forward KL; 0.5 the first release's Jensen-Shannon; 1 reverse KL"
         ),
         Knob(
-            name="entry_cap", default="0.05", meaning="bound in nats on each entry's term of the forward KL; None for no bound"
+            name="entry_cap",
+            default="0.05",
+            meaning="bound in nats on each entry's term of the forward KL (beta 0 only); None for no bound",
         ),
         Knob(
             name="average_rate",

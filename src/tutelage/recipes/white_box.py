@@ -64,7 +64,11 @@ GKD = Card(
         "the teacher's whole distribution at every token; no gradient flows through the sampling."
     ),
     knobs=(
-        Knob(name="beta", default="0.5", meaning="teacher's share of the mixture; 0 forward KL, 1 reverse KL"),
+        Knob(
+            name="beta",
+            default="0.5",
+            meaning="teacher's share of the mixture; 0 forward KL, 1 reverse KL, where the scale jumps",
+        ),
         Knob(name="student_fraction", default="0.5", meaning="probability that a batch is the student's (the paper's lambda)"),
         Knob(name="n", default="1", meaning="responses per prompt in the student's batches"),
         _LENGTH,

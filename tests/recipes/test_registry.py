@@ -1,0 +1,47 @@
+from inspect import signature
+
+import pytest
+
+from tutelage.errors import ConfigError
+from tutelage.recipes import REGISTRY, get
+
+KNOBS = {"coefficient": 2.0, "forced_trust": True, "source": "teacher", "rest": "tail", "column": "solution"}
+"""Another value than the default, where one less or one more does not do."""
+
+
+def names(entry) -> dict[str, object]:
+    return {name: part.default for name, part in signature(entry.make).parameters.items() if name != "teacher"}
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_card_names_every_knob_with_the_default_that_holds(name):
+    card = {knob.name: knob.default for knob in REGISTRY[name].card.knobs}
+    assert {knob: repr(default) for knob, default in names(REGISTRY[name]).items()} == card
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_card_leaves_nothing_out(name):
+    card = REGISTRY[name].card
+    assert all((card.title, card.paper, card.equation, card.summary, card.settings, card.exact_check))
+    assert all(knob.meaning for knob in card.knobs)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_recipe_carries_the_name_that_it_is_called_by(name):
+    entry = get(name)
+    assert entry.name == name == entry.recipe().name
+    assert entry.make.__doc__
+    assert "Reference: " in entry.make.__doc__
+
+
+@pytest.mark.parametrize(("name", "knob"), [(name, knob) for name, entry in REGISTRY.items() for knob in names(entry)])
+def test_every_knob_changes_the_recipe(name, knob):
+    default = names(REGISTRY[name])[knob]
+    other = KNOBS[knob] if knob in KNOBS else default + 1 if isinstance(default, int) else 0.5 * (default or 0.5)
+    related = {"source": "teacher"} if (name, knob) == ("sft", "n") else {}
+    assert get(name).recipe(**related | {knob: other}) != get(name).recipe(**related)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one():
+    with pytest.raises(ConfigError, match=r"no recipe 'tropdd' \(did you mean 'tropd'\?\)\. Recipes: sft, gkd, opd"):
+        get("tropdd")
