@@ -26,6 +26,11 @@ def text() -> str:
     return json.dumps(catalogue(), indent=1, ensure_ascii=False) + "\n"
 
 
+def write(path: Path = PATH) -> None:
+    """Write the catalogue."""
+    path.write_text(text(), encoding="utf-8")
+
+
 def _described(entry: Entry) -> dict[str, Any]:
     recipe = entry.recipe()
     return {
@@ -52,4 +57,4 @@ def _command(name: str, recipe: Recipe) -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
+    write()
