@@ -8,6 +8,7 @@ import torch
 from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation import EvaluationSettings, evaluate
 from tutelage.rollouts.sampler import Sample
+from tutelage.tracking.registry import METRICS
 from tutelage.types import Author, StepBatch
 from tutelage.verifiers import ExactMatch, NoVerifier, build
 
@@ -85,6 +86,16 @@ def test_every_number_has_an_interval_around_it(prompts):
     for name, value in result.metrics.items():
         low, high = result.intervals[name]
         assert low <= value <= high
+
+
+def test_every_number_is_declared_and_every_declared_number_is_given(prompts, rollout):
+    def score(rollouts):
+        batch = StepBatch.of(rollouts)
+        names = ("reverse_kl_nats", "forward_kl_nats", "student_entropy_nats")
+        return Measured(batch=batch, statistics={name: torch.ones(batch.num_rows) for name in names})
+
+    result = run(prompts, score=score, teacher_texts=[rollout(0, [1])])
+    assert set(result.metrics) == {name for name in METRICS if name.startswith("eval/")}
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(prompts):
