@@ -21,8 +21,8 @@ from tutelage.types import Rollout
 FORMAT_NATS = 3.0
 """A reverse KL of the first token above this, and far above the mean, is the mark of a different format."""
 END_NATS = -5.0
-"""Where the teacher gives every one of the student's ends so much less than the student does, it would unteach the end itself;
-some ends may be that bad because a weak student stops too early."""
+"""Where the teacher gives every one of the student's ends so much less than the student does, the two may not end with the
+same token; or a weak student stops too early everywhere."""
 NUM_ENDS = 3
 """Ends that must have been seen before anything is said about them."""
 GAP_NATS = 0.01
@@ -119,8 +119,9 @@ def suspicions_of(figures: Mapping[str, float]) -> tuple[str, ...]:
         found.append("Student and teacher say the same everywhere: there is nothing to learn from this teacher.")
     if (end := figures.get("best_end_log_ratio_nats")) is not None and end < END_NATS:
         found.append(
-            f"Wherever the student ends a response, the teacher's log-probability is at least {-end:.1f} nats lower: it would "
-            "teach the student not to stop. Do both end a response with the same token?"
+            f"Wherever the student ends a response, the teacher's log-probability is at least {-end:.1f} nats lower: either "
+            "the teacher ends responses with another token, and would teach the student not to stop, or the student stops far "
+            "too early. Watch the share of truncated responses."
         )
     if (gap := figures.get("sampler_gap_nats")) is not None and gap > GAP_NATS:
         found.append(
