@@ -17,12 +17,13 @@ def test_every_character_is_one_id_and_text_survives_the_round_trip():
     ids = tokenizer(text)["input_ids"]
     assert ids == [LETTERS.index(character) for character in text]
     assert tokenizer.decode(ids) == text
-    assert {tokenizer.pad_token_id, tokenizer.eos_token_id} == {len(LETTERS), len(LETTERS) + 1}
+    special = {tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id}
+    assert special == set(range(len(LETTERS), len(LETTERS) + 3))
 
 
-def test_an_unknown_character_is_refused():
-    with pytest.raises(Exception, match="WordLevel"):
-        make_tokenizer(LETTERS)("z")
+def test_characters_outside_the_alphabet_share_one_id():
+    tokenizer = make_tokenizer(LETTERS)
+    assert tokenizer("az\u00e9b")["input_ids"] == [0, tokenizer.unk_token_id, tokenizer.unk_token_id, 1]
 
 
 def test_a_repeated_character_is_refused():
@@ -37,7 +38,7 @@ def test_the_folder_loads_as_a_student_whose_head_may_be_padded(tmp_path: Path, 
     make_model(tmp_path, tokenizer=tokenizer, shape=Shape(family=family, tie=tie, vocab_size=32))
     loaded = load(ModelSource(path=str(tmp_path)), role="student")
     assert loaded.model.config.model_type == family
-    assert (loaded.vocab_size, loaded.tokenizer_size) == (32, len(LETTERS) + 2)
+    assert (loaded.vocab_size, loaded.tokenizer_size) == (32, len(LETTERS) + 3)
     assert loaded.stop_token_ids == {tokenizer.eos_token_id}
     assert (loaded.model.generation_config.eos_token_id, loaded.max_context) == (tokenizer.eos_token_id, 512)
     assert loaded.tokenizer("ab0")["input_ids"] == [0, 1, 4]

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from tutelage.errors import ConfigError
 
-PAD, END = "<pad>", "<end>"
+UNKNOWN, PAD, END = "<unknown>", "<pad>", "<end>"
 ROLES = ("<system>", "<user>", "<assistant>")
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -53,10 +53,10 @@ class Shape:
 
 
 def make_tokenizer(characters: str, *, chat: bool = False) -> PreTrainedTokenizerFast:
-    """A tokenizer with one id per character, then padding, end of sequence, and the marks of a conversation.
+    """A tokenizer with one id per character, then one for all others, padding, end of sequence, the marks of a conversation.
 
     Args:
-        characters: The alphabet, without repetition; its order is that of the ids. Text with any other character is refused.
+        characters: The alphabet, without repetition; its order is that of the ids.
         chat: Adds one token per role and a chat template that uses them.
 
     Raises:
@@ -64,12 +64,18 @@ def make_tokenizer(characters: str, *, chat: bool = False) -> PreTrainedTokenize
     """
     if len(set(characters)) < len(characters):
         raise ConfigError(f"A tokenizer's characters must differ, got {characters!r}: two ids for one character are ambiguous.")
-    backend = Tokenizer(models.WordLevel(vocab={character: index for index, character in enumerate(characters)}))
+    vocab = {character: index for index, character in enumerate([*characters, UNKNOWN])}
+    backend = Tokenizer(models.WordLevel(vocab=vocab, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     backend.decoder = decoders.Fuse()
     marks: dict[str, Any] = {"extra_special_tokens": list(ROLES), "chat_template": CHAT_TEMPLATE} if chat else {}
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=PAD, eos_token=END, clean_up_tokenization_spaces=False, **marks
+        tokenizer_object=backend,
+        unk_token=UNKNOWN,
+        pad_token=PAD,
+        eos_token=END,
+        clean_up_tokenization_spaces=False,
+        **marks,
     )
 
 

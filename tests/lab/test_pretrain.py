@@ -1,0 +1,46 @@
+from math import log
+from pathlib import Path
+
+import pytest
+
+from tutelage.data import load as load_data
+from tutelage.lab import chain
+from tutelage.lab.pretrain import Pretraining, pretrain, write_problems
+from tutelage.lab.tiny_models import Shape
+from tutelage.models import ModelSource, load
+from tutelage.recipes.baselines import sft
+from tutelage.run.api import evaluate
+from tutelage.run.config import RunConfig
+
+SMALL = Pretraining(shape=Shape(), num_steps=30, prompts_per_step=16, num_problems=64, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    pretrain(folder, SMALL, name="small")
+    return folder
+
+
+def test_problems_come_back_from_their_file_as_they_were(tmp_path: Path):
+    examples = chain.problems(20, seed=0)
+    assert load_data(write_problems(tmp_path / "problems.jsonl", examples)) == examples
+
+
+def test_the_model_has_learnt_the_format_and_loads_as_a_student(model: Path, tmp_path: Path):
+    held_out = write_problems(tmp_path / "held_out.jsonl", chain.problems(16, seed=0, split="held_out"))
+    config = RunConfig(
+        recipe=sft(column="solution", max_new_tokens=chain.MAX_RESPONSE_TOKENS),
+        student=ModelSource(path=str(model)),
+        data=held_out,
+        verifier=chain.VERIFIER,
+    )
+    entropy = evaluate(config).metrics["eval/student_entropy_nats"]
+    student = load(ModelSource(path=str(model)), role="student")
+    assert entropy < 0.9 * log(student.vocab_size)  # random weights are uniform to a per cent
+    assert student.tokenizer_size == len(chain.CHARACTERS) + 3
+
+
+def test_the_same_settings_give_the_same_weights(model: Path, tmp_path: Path):
+    pretrain(tmp_path, SMALL, name="again")
+    assert (tmp_path / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
