@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from tutelage.run import api as runs
+from tutelage import run as runs
 from tutelage.cli import settings
 from tutelage.errors import ConfigError
 from tutelage.objectives import CrossEntropy, Term

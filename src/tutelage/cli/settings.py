@@ -6,8 +6,7 @@ from typing import Any
 
 from tutelage.errors import ConfigError
 from tutelage.recipes import Recipe, get
-from tutelage.run.api import config_of
-from tutelage.run.config import RunConfig
+from tutelage.run import RunConfig, config_of
 from tutelage.run.overrides import ALIASES, Tree, changed, from_flags, merged, read_file, to_tree
 from tutelage.tracking import RunFolder
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from tutelage.run import api as runs
+from tutelage import run as runs
 from tutelage.cli import settings
 from tutelage.errors import ConfigError
 
@@ -38,8 +38,8 @@ def _refuse_settings(arguments: argparse.Namespace) -> None:
     given = [arguments.config, arguments.from_run, arguments.output, *arguments.rest]
     if any(value is not None for value in given):
         raise ConfigError(
-            "--resume continues a run with its own settings to the same bits, so it takes no others. To run again with changes: "
-            f"tutelage train --from {arguments.resume} --output ANOTHER."
+            "--resume continues a run with its own settings to the same bits, so it takes no others. To run again with "
+            f"changes: tutelage train --from {arguments.resume} --output ANOTHER."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
-from tutelage.errors import ModelError
+from tutelage.errors import DataError, ModelError
 from tutelage.types import Message
 
 Wrap = Literal["auto", "always", "never"]
@@ -28,10 +28,11 @@ def render(
 
     Raises:
         ModelError: The prompt is a conversation and the tokenizer has no chat template, or the template fails.
+        DataError: The tokenizer has no ids for a character and no unknown token.
     """
     if isinstance(prompt, str):
         if wrap != "always":
-            ids: list[int] = tokenizer(prompt, add_special_tokens=True)["input_ids"]
+            ids = _encode(tokenizer, prompt, add_special_tokens=True)
             ends = bool(ids) and ids[-1] == tokenizer.eos_token_id and ids[-1] != tokenizer.bos_token_id
             return ids[:-1] if ends else ids
         prompt = [{"role": "user", "content": prompt}]
@@ -62,6 +63,19 @@ def render_response(tokenizer: Any, text: str, *, stop_token_id: int | None) -> 
         tokenizer: A transformers tokenizer.
         text: The response without any end marker.
         stop_token_id: Appended once; None appends nothing.
+
+    Raises:
+        DataError: The tokenizer has no ids for a character and no unknown token.
     """
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = _encode(tokenizer, text, add_special_tokens=False)
     return ids if stop_token_id is None else [*ids, stop_token_id]
+
+
+def _encode(tokenizer: Any, text: str, *, add_special_tokens: bool) -> list[int]:
+    try:
+        return tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+    except Exception as error:  # tokenizers raises nothing narrower
+        shown = text if len(text) <= 60 else text[:60] + "..."
+        raise DataError(
+            f"The tokenizer of {tokenizer.name_or_path!r} cannot read {shown!r}: {error}. Use characters that it knows."
+        ) from error

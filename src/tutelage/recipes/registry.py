@@ -33,12 +33,16 @@ class Entry:
         known = list(signature(self.make).parameters)
         for name in knobs:
             if name not in known:
-                raise ConfigError(f"Recipe {self.name!r} has no knob {name!r}{nearest(name, known)}. Knobs: {', '.join(known)}.")
+                raise ConfigError(
+                    f"Recipe {self.name!r} has no knob {name!r}{nearest(name, known)}. Knobs: {', '.join(known)}."
+                )
         try:
             return validate_call(self.make)(**knobs)
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
-            raise ConfigError(f"Knob {found['loc'][0]!r} of recipe {self.name!r}: {found['msg']}, got {found['input']!r}.") from None
+            raise ConfigError(
+                f"Knob {found['loc'][0]!r} of recipe {self.name!r}: {found['msg']}, got {found['input']!r}."
+            ) from None
 
 
 def _entries(*entries: tuple[str, Callable[..., Recipe], Card]) -> Mapping[str, Entry]:

@@ -67,6 +67,7 @@ def assemble(config: RunConfig) -> Assembled:
         ModelError: A model cannot be loaded.
         PreflightError: Student, teacher, data and recipe do not fit together.
     """
+    torch.manual_seed(config.seed)  # decides the initial weights of adapters and their dropout
     notes = check_recipe(config.recipe)
     verifier = verifiers.build(config.verifier)
     examples, held_out = _examples(config)

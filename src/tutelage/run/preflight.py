@@ -96,9 +96,9 @@ def check_pair(
         *stop.notes,
         *formats.mend_padding(student, teacher, stops=stop.stop_token_ids),
         *_check_formats(recipe, prompts, ours, theirs),
-        *_check_teacher_window(recipe, prompts, theirs),
     ]
-    _require_room(recipe, prompts, ours)
+    _require_room(recipe, prompts, ours)  # after the formats, which may lend the student a template
+    notes += _check_teacher_window(recipe, prompts, theirs)
     stops = frozenset(index for index in stop.stop_token_ids if index < vocab)
     return PreflightReport(notes=tuple(notes), vocab=vocab, stop_token_ids=stops, end_token_id=stop.end_token_id)
 

@@ -102,12 +102,20 @@ def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
 
 
 def _first_difference(student: Tokenizer, teacher: Tokenizer, texts: Sequence[str]) -> str | None:
-    ours = student(list(texts), add_special_tokens=False)["input_ids"]
-    theirs = teacher(list(texts), add_special_tokens=False)["input_ids"]
-    for text, own, other in zip(texts, ours, theirs, strict=True):
-        if list(own) != list(other):
-            return _shown(text, list(own), list(other))
+    for text, own, other in zip(texts, _encoded(student, texts), _encoded(teacher, texts), strict=True):
+        if own != other:
+            return _shown(text, own, other)
     return None
+
+
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text; none where the tokenizer has no ids for it, as one without an unknown token."""
+    try:
+        return [list(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    except Exception:  # tokenizers raises nothing narrower
+        if len(texts) == 1:
+            return [[]]
+        return [ids for text in texts for ids in _encoded(tokenizer, [text])]
 
 
 def _shown(text: str, own: list[int], other: list[int]) -> str:
