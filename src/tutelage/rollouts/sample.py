@@ -55,6 +55,7 @@ class RolloutWriter:
         text: Text,
         seed: int,
         teacher: Sampler | None = None,
+        teacher_reads: Callable[[Prompt], list[int]] = lambda prompt: prompt.token_ids.tolist(),
     ) -> None:
         """Choose who writes.
 
@@ -64,8 +65,10 @@ class RolloutWriter:
             text: Between ids and text.
             seed: Of the run; with the step it decides all draws.
             teacher: Samples from the teacher, where the recipe lets it write.
+            teacher_reads: The ids that the teacher reads before it writes: its own chat template and context may differ.
         """
         self._source, self._student, self._teacher, self._text, self._seed = source, student, teacher, text, seed
+        self._teacher_reads = teacher_reads
         self._written: dict[str, list[Sample]] = {}
 
     def write(self, prompts: Sequence[Prompt], *, step: int) -> list[Rollout]:
@@ -110,7 +113,8 @@ class RolloutWriter:
         teacher = _require_writer(self._teacher)
         new = list({prompt.example.id: prompt for prompt in prompts if prompt.example.id not in self._written}.values())
         places = _repeated(len(new), sampling.n)
-        samples = teacher.sample([new[place].token_ids.tolist() for place in places], sampling, seed=self._stream(step, 1))
+        reads = [self._teacher_reads(prompt) for prompt in new]
+        samples = teacher.sample([reads[place] for place in places], sampling, seed=self._stream(step, 1))
         for place, sample in zip(places, samples, strict=True):
             self._written.setdefault(new[place].example.id, []).append(sample)
         return [
@@ -132,12 +136,15 @@ class RolloutWriter:
         if prefix_tokens == 0:
             return self._by_student(prompts, sampling, step=step)
         places = _repeated(len(prompts), sampling.n)
-        ids = [prompts[place].token_ids.tolist() for place in places]
+        reads = [self._teacher_reads(prompt) for prompt in prompts]
         prefixes = _require_writer(self._teacher).sample(
-            ids, replace(sampling, max_new_tokens=prefix_tokens), seed=self._stream(step, 1)
+            [reads[place] for place in places], replace(sampling, max_new_tokens=prefix_tokens), seed=self._stream(step, 1)
         )
         rest = [0 if prefix.finish == "stop" else room - len(prefix.token_ids) for prefix in prefixes]
-        starts = [own + prefix.token_ids.tolist() for own, prefix in zip(ids, prefixes, strict=True)]
+        starts = [
+            prompts[place].token_ids.tolist() + prefix.token_ids.tolist()
+            for place, prefix in zip(places, prefixes, strict=True)
+        ]
         ends = self._student.sample(starts, sampling, seed=self._stream(step, 0), max_new_tokens=rest)
         return [
             _rollout(prompts[place], place, [(prefix, Author.TEACHER), (end, Author.STUDENT)], text=self._text, step=step)

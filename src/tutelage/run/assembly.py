@@ -9,7 +9,7 @@ import torch
 
 from tutelage import data, teachers, verifiers
 from tutelage.data import PromptOrder
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, DataError
 from tutelage.models import LanguageModel, ModelSource, chat, load
 from tutelage.rollouts import CachedSampler, Prompt, RolloutWriter, Text, given_responses
 from tutelage.run.config import RunConfig
@@ -83,7 +83,7 @@ def assemble(config: RunConfig) -> Assembled:
     )
     report = replace(report, notes=(*notes, *report.notes))
     if config.training.gradient_checkpointing:
-        student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        student.model.activation_checkpointing_enable()
     return _build(config, report, student, teacher_model, verifier, examples, held_out)
 
 
@@ -147,7 +147,6 @@ def _build(
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
     sampler = _sampler(student, report)
-    writer_teacher = _sampler(teacher.model, report) if teacher is not None and recipe.teacher_writes else None
     held_out_prompts = read(held_out)
     return Assembled(
         student=student,
@@ -159,11 +158,37 @@ def _build(
         prompts=read(examples),
         held_out=held_out_prompts,
         verifier=verifier,
-        writer=RolloutWriter(recipe.rollouts, student=sampler, teacher=writer_teacher, text=text, seed=config.seed),
+        writer=_writer(config, report, sampler, teacher, text),
         learner=learner,
         teaching=Teaching(teacher if recipe.needs else None),
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
     )
+
+
+def _writer(
+    config: RunConfig, report: PreflightReport, sampler: CachedSampler, teacher: Teacher | None, text: Text
+) -> RolloutWriter:
+    rollouts = config.recipe.rollouts
+    if teacher is None or not config.recipe.teacher_writes:
+        return RolloutWriter(rollouts, student=sampler, text=text, seed=config.seed)
+    return RolloutWriter(
+        rollouts,
+        student=sampler,
+        text=text,
+        seed=config.seed,
+        teacher=_sampler(teacher.model, report),
+        teacher_reads=partial(_read_by_teacher, teacher),
+    )
+
+
+def _read_by_teacher(teacher: Teacher, prompt: Prompt) -> list[int]:
+    read = teacher.prompt(prompt.example, read_by_student=prompt.token_ids)
+    if read.token_ids is None:
+        raise DataError(
+            f"The teacher cannot write to example {prompt.example.id!r} ({read.reason}), but the recipe lets it write. Fill the "
+            "column that its context shows, or drop the row."
+        )
+    return read.token_ids.tolist()
 
 
 def _evaluator(
@@ -178,9 +203,14 @@ def _evaluator(
 ) -> Evaluator | None:
     if not prompts:
         return None
+    measurable = teacher is not None and any(
+        teacher.prompt(prompt.example, read_by_student=prompt.token_ids).token_ids is not None for prompt in prompts
+    )
+    if teacher is not None and not measurable:
+        _LOG.warning("No held-out prompt has what the teacher's context shows, so divergences are not evaluated.")
     ruler = Ruler(
         student,
-        Teaching(teacher),
+        Teaching(teacher if measurable else None),
         vocab=report.vocab,
         microbatch_tokens=config.training.microbatch_tokens,
         chunk_mib=config.training.head_chunk_mib,
@@ -193,7 +223,7 @@ def _evaluator(
         verifier=verifier,
         settings=replace(config.evaluation, max_new_tokens=limit),
         ruler=ruler,
-        teacher_texts=_given_texts(prompts, text, limit) if teacher is not None else (),
+        teacher_texts=_given_texts(prompts, text, limit) if measurable else (),
         seed=config.seed,
     )
 

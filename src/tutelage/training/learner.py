@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tutelage.errors import NumericsError
@@ -68,7 +68,7 @@ class Learner:
             weight_decay=optimiser.weight_decay,
             foreach=True,
         )
-        self._terms, self._temperatures, self._vocab = tuple(terms), temperatures, vocab
+        self._terms, self.temperatures, self._vocab = tuple(terms), temperatures, vocab
         self._settings, self._training = optimiser, training
         reduced = training.precision == "bfloat16" or (training.precision == "auto" and student.device.type == "cuda")
         self.precision = torch.bfloat16 if reduced else None
@@ -113,13 +113,13 @@ class Learner:
             vocab=self._vocab,
             budget_tokens=self._training.microbatch_tokens,
             budget=self._budget,
-            temperatures=self._temperatures,
+            temperatures=self.temperatures,
             precision=self.precision,
         )
 
     def _accumulate(
         self, group: list[int], whole: Plan, batch: StepBatch, signals: Signals, *, statistics: bool
-    ) -> tuple[Int[Tensor, " chosen"], Evaluation]:
+    ) -> tuple[Tensor, Evaluation]:
         rows = batch.rows_of(group)
         evaluation = evaluate(
             whole.select(rows),
@@ -127,7 +127,7 @@ class Learner:
             hidden=student_states(self.student, batch, group, precision=self.precision),
             head=self.student.head(self._vocab),
             teachers=select(signals, rows),
-            temperatures=self._temperatures,
+            temperatures=self.temperatures,
             budget=self._budget,
             statistics=statistics,
         )
@@ -146,7 +146,7 @@ class Learner:
 
 
 def _combine(
-    parts: Sequence[tuple[Int[Tensor, " chosen"], Evaluation]],
+    parts: Sequence[tuple[Tensor, Evaluation]],
     batch: StepBatch,
     *,
     terms: Sequence[Term],
