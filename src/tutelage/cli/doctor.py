@@ -5,19 +5,24 @@ import json
 from dataclasses import asdict
 
 from tutelage.cli import settings
+from tutelage.recipes import get
 from tutelage.run.doctor import Diagnosis, doctor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     settings.add_arguments(parser)
+    parser.description = (
+        "Check --student, --teacher and the prompts of --data, let the student answer a few of them and the teacher score the "
+        "answers. Without a recipe they are checked as for opd. What would stop a run stops this command, in the same words."
+    )
     parser.add_argument("--answers", type=int, default=8, help="prompts that the student answers (default 8)")
     parser.add_argument("--answer-tokens", type=int, default=128, help="longest answer in tokens (default 128)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose and print what was found."""
-    config = settings.resolve(arguments)
+    config = settings.resolve(arguments, default=get("opd").recipe())
     found = doctor(config, num_prompts=arguments.answers, max_new_tokens=arguments.answer_tokens)
     if arguments.json:
         print(json.dumps(asdict(found), default=sorted))

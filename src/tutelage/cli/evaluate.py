@@ -10,9 +10,9 @@ from tutelage.errors import ConfigError
 from tutelage.objectives import CrossEntropy, Term
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import StudentRollouts
-from tutelage.teachers.parts import ModelTeacher
 
-_TEACHER_FLAGS = ("--teacher", "--recipe.teacher.")
+PLAIN = Recipe(name="evaluation", rollouts=StudentRollouts(), terms=(Term(name="cross_entropy", signal=CrossEntropy()),))
+"""A recipe for those who only look: the student writes, and a teacher, where one is named, is compared with."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print each number with its interval."""
-    default = plain(with_teacher=any(argument.startswith(_TEACHER_FLAGS) for argument in arguments.rest))
-    result = runs.evaluate(settings.resolve(arguments, default=default))
+    result = runs.evaluate(settings.resolve(arguments, default=PLAIN))
     intervals: dict[str, Any] = {name: list(interval) for name, interval in result.intervals.items()}
     if arguments.json:
         print(json.dumps({"metrics": result.metrics, "intervals": intervals}))
@@ -41,13 +40,3 @@ def run(arguments: argparse.Namespace) -> int:
         around = f"  [{intervals[name][0]:.3f}, {intervals[name][1]:.3f}]" if name in intervals else ""
         print(f"{metric.title:<28} {value:8.3f} {metric.unit:<9}{around}")
     return 0
-
-
-def plain(*, with_teacher: bool) -> Recipe:
-    """A recipe that trains nothing in particular: the student writes, a teacher, if there is one, is compared with."""
-    return Recipe(
-        name="evaluation",
-        rollouts=StudentRollouts(),
-        teacher=ModelTeacher() if with_teacher else None,
-        terms=(Term(name="cross_entropy", signal=CrossEntropy()),),
-    )

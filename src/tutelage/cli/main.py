@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tutelage import __version__, errors
-from tutelage.errors import TutelageError
+from tutelage.errors import ConfigError, TutelageError, nearest
 
 
 class Command(NamedTuple):
@@ -38,45 +38,49 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.Interrupted: 5,
     TutelageError: 1,
 }
-"""0 done, 1 failed while running, 2 a wrong command or setting, 3 models or data do not fit, 4 numbers are not finite,
-5 stopped as asked with the state saved, 130 stopped at once."""
+"""The first kind that fits decides. 0 is success and 130 a run that was stopped at once; docs/cli.md explains all of them."""
+
+_EPILOG = (
+    "exit codes: 0 done, 1 failed while running, 2 wrong command or setting, 3 models or data do not fit, 4 numbers are not "
+    "finite, 5 stopped as asked with the state saved, 130 stopped at once"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    name = next((argument for argument in given if argument in COMMANDS), None)
-    parser, sub = _parser(), None
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    name = next((argument for argument in given if not argument.startswith("-")), None)
+    if name is not None and name not in COMMANDS:
+        unknown = ConfigError(f"There is no command {name!r}{nearest(name, COMMANDS)}. Commands: {', '.join(COMMANDS)}.")
+        return _explain(unknown, as_json="--json" in given)
+    parser = _parser(name)
+    if name is None:
+        parser.parse_args(given)  # --help and --version end here
+        parser.print_help()
+        return 0
+    known, rest = parser.parse_known_args(given)
+    known.rest = rest
+    return _run(COMMANDS[name], known)
+
+
+def _parser(name: str | None) -> argparse.ArgumentParser:
+    """All commands by name and purpose, and one of them with its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="tutelage", description="On-policy distillation of language models.", epilog=_EPILOG, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"tutelage {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     for known, command in COMMANDS.items():
-        sub = commands.add_parser(known, help=command.purpose, description=command.purpose.capitalize() + ".")
+        sub = commands.add_parser(
+            known, help=command.purpose, description=command.purpose.capitalize() + ".", allow_abbrev=False
+        )
         if known == name:
             importlib.import_module(command.module).add_arguments(sub)
         _add_common(sub)
-    if not given:
-        parser.print_help()
-        return 0
-    known_arguments, rest = parser.parse_known_args(given)
-    if known_arguments.command is None:
-        parser.error("name a command")
-    known_arguments.rest = rest
-    return _run(COMMANDS[known_arguments.command], known_arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tutelage",
-        description="On-policy distillation of language models.",
-        epilog="exit codes: 0 done, 1 failed while running, 2 wrong command or setting, 3 models or data do not fit, "
-        "4 numbers are not finite, 5 stopped as asked with the state saved, 130 stopped at once",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"tutelage {__version__}")
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.allow_abbrev = False
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
 
@@ -85,23 +89,26 @@ def _run(command: Command, arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         return importlib.import_module(command.module).run(arguments)
-    except TutelageError as error:
-        if arguments.debug:
-            logging.getLogger(__name__).exception("%s", type(error).__name__)
-        return _explain(error, as_json=arguments.json)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
         return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if arguments.debug:
+            logging.getLogger(__name__).exception("%s", type(error).__name__)
+        return _explain(error, as_json=arguments.json)
 
 
-def _explain(error: TutelageError, *, as_json: bool) -> int:
-    code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+def _explain(error: Exception, *, as_json: bool) -> int:
+    code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+    message = str(error)
+    if not isinstance(error, TutelageError | OSError):
+        message = f"{type(error).__name__}: {message}. Nobody foresaw this one; --debug shows where it came from."
     if as_json:
-        print(json.dumps({"error": type(error).__name__, "message": str(error), "exit_code": code}))
+        print(json.dumps({"error": type(error).__name__, "message": message, "exit_code": code}))
     else:
-        print(f"{'stopped' if code == 5 else 'error'}: {error}", file=sys.stderr)
+        print(f"{'stopped' if isinstance(error, errors.Interrupted) else 'error'}: {message}", file=sys.stderr)
     return code
 
 

@@ -1,13 +1,14 @@
 """From the arguments of a command to a configuration: recipe, then file, then flags."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import ConfigError
 from tutelage.recipes import Recipe, get
 from tutelage.run import RunConfig, config_of
-from tutelage.run.overrides import ALIASES, Tree, changed, from_flags, merged, read_file, to_tree
+from tutelage.run.overrides import ALIASES, Tree, changed, from_flags, from_tree, merged, read_file, to_tree
 from tutelage.tracking import RunFolder
 
 
@@ -36,15 +37,22 @@ def resolve(arguments: argparse.Namespace, *, default: Recipe | None = None) -> 
     change = merged(change, from_flags(arguments.rest))
     if arguments.output is not None:
         change["output"] = arguments.output
+    if named is None and arguments.from_run is None and _is_whole(change):
+        return from_tree(change)
     base = _base(arguments.from_run, named, change, default)
     return changed(base, change)
+
+
+def _is_whole(change: Tree) -> bool:
+    """Whether the settings hold a recipe of their own, as a run's config.json does."""
+    recipe = change.get("recipe")
+    return isinstance(recipe, dict) and {"name", "rollouts", "terms"} <= recipe.keys()
 
 
 def _base(from_run: Path | None, named: str | None, change: Tree, default: Recipe | None) -> RunConfig:
     """Where changes start from; takes what it used out of `change`."""
     knobs: dict[str, Any] = change.pop("knobs", {})
-    in_file = change.pop("method", None)
-    name = named or in_file
+    name = change.pop("method", None) if named is None else named
     if from_run is not None:
         if name or knobs:
             raise ConfigError("--from takes the recipe of an earlier run: leave out the recipe's name and knobs.")
@@ -59,7 +67,7 @@ def _base(from_run: Path | None, named: str | None, change: Tree, default: Recip
 def _epilog() -> str:
     settings = _flat(to_tree(RunConfig(recipe=get("opd").recipe())))
     aliases = "\n".join(f"  --{alias:<40} = --{path}" for alias, path in ALIASES.items())
-    listed = "\n".join(f"  --{name.replace('_', '-'):<40} {value!r}" for name, value in settings.items())
+    listed = "\n".join(f"  --{name.replace('_', '-'):<40} {json.dumps(value)}" for name, value in settings.items())
     return (
         "Every setting is a flag by its place in the configuration; entries of lists by index, parts by their kind:\n"
         "  --recipe.terms.0.scale 0.5 --student.lora.rank 16 --recipe.teacher.update.kind average\n"

@@ -3,15 +3,15 @@
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tutelage.errors import ConfigError, nearest
+from tutelage.errors import ConfigError
 from tutelage.run.config import RunConfig
+from tutelage.run.explaining import explain
+from tutelage.run.setting_types import with_default_kinds
 
 Tree = dict[str, Any]
 """Settings as nested plain values, the form of a JSON file."""
@@ -33,15 +33,16 @@ def to_tree(config: RunConfig) -> Tree:
 
 
 def from_tree(tree: Mapping[str, Any]) -> RunConfig:
-    """Validate plain values.
+    """Validate plain values. A part that does not say its kind is taken for the default one.
 
     Raises:
         ConfigError: A key is unknown (with the nearest valid one) or a value does not fit; all findings are listed.
     """
+    tree = with_default_kinds(tree, RunConfig)
     try:
-        return _CONFIG.validate_python(dict(tree))
+        return _CONFIG.validate_python(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explained(error))) from None
+        raise ConfigError(explain(error, root=RunConfig, tree=tree)) from None
 
 
 def changed(config: RunConfig, *changes: Tree) -> RunConfig:
@@ -53,6 +54,9 @@ def changed(config: RunConfig, *changes: Tree) -> RunConfig:
     tree: Any = to_tree(config)
     for change in changes:
         tree = merged(tree, change)
+    teacher = tree["recipe"]["teacher"] if isinstance(tree["recipe"], dict) else None
+    if config.recipe.teacher is None and isinstance(teacher, dict):
+        tree["recipe"] = {**tree["recipe"], "teacher": {"kind": "model", **teacher}}  # --teacher can mean nothing else
     return from_tree(tree)
 
 
@@ -87,19 +91,23 @@ def read_file(path: Path) -> Tree:
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"The configuration file {str(path)!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ConfigError(f"The configuration file {str(path)!r} is not valid {kind}: {error}.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"The configuration file {str(path)!r} holds {type(found).__name__}, not settings by their names.")
+    return found
 
 
 def from_flags(arguments: Sequence[str]) -> Tree:
     """The settings in flags such as `--optimiser.learning-rate 1e-4` or `--recipe.terms.0.scale=0.5`.
 
     Raises:
-        ConfigError: An argument is no flag, a flag has no value, or a list or object is not valid JSON.
+        ConfigError: An argument is no flag, a flag has no value, a list or object is not valid JSON, or a setting is given
+            as a whole and in parts.
     """
     tree: Tree = {}
     for name, value in _pairs(arguments):
@@ -107,6 +115,10 @@ def from_flags(arguments: Sequence[str]) -> Tree:
         here = tree
         for branch in branches:
             here = here.setdefault(branch, {})
+            if not isinstance(here, dict):
+                raise ConfigError(
+                    f"--{name} is a part of {branch!r}, which another flag sets as a whole. Leave one of them out."
+                )
         here[leaf] = _value(value)
     return tree
 
@@ -132,66 +144,3 @@ def _value(text: str) -> Any:
         except ValueError as error:
             raise ConfigError(f"{text!r} looks like JSON but is not: {error}.") from error
     return text
-
-
-def _explained(error: ValidationError) -> Iterator[str]:
-    for found in error.errors(include_url=False):
-        holder, shown = _holder(found["loc"])
-        path = ".".join(shown)
-        if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            known = [field.name for field in fields(holder)] if holder is not None else []
-            close = nearest(shown[-1], known)
-            yield f"There is no setting {path!r}{close}. {'.'.join(shown[:-1]) or 'A run'} has: {', '.join(known)}."
-        elif found["type"] == "value_error":
-            yield f"{path}: {found['msg'].removeprefix('Value error, ')}"
-        else:
-            yield f"{path or 'The configuration'}: {found['msg']}, got {found['input']!r}."
-
-
-def _holder(location: Sequence[int | str]) -> tuple[Any, list[str]]:
-    """The dataclass that an error's last step was looked up in, and the path without the names of union branches."""
-    here: Any = RunConfig
-    shown: list[str] = []
-    for step in location[:-1]:
-        branch = _branch(here, step)
-        if branch is None:
-            shown.append(str(step))
-            here = _inside(_options(here), step)
-        else:
-            here = branch
-    holders = [option for option in _options(here) if is_dataclass(option)]
-    return (holders[0] if holders else None), [*shown, *(str(step) for step in location[-1:])]
-
-
-def _branch(hint: Any, step: int | str) -> Any:
-    """The branch of a union that validation names in its path: by `kind` where there is one, else by its class's name."""
-    options = _options(hint)
-    if get_origin(hint) is Annotated:
-        return next((option for option in options if _kind(option) == step), None)
-    return next((option for option in options if len(options) > 1 and getattr(option, "__name__", None) == step), None)
-
-
-def _options(hint: Any) -> list[Any]:
-    """The branches of a union, without annotations and None."""
-    if get_origin(hint) is Annotated:
-        return _options(get_args(hint)[0])
-    if get_origin(hint) in (Union, UnionType):
-        return [option for branch in get_args(hint) for option in _options(branch) if option is not type(None)]
-    return [hint]
-
-
-def _inside(options: Sequence[Any], step: int | str) -> Any:
-    for option in options:
-        if isinstance(step, str) and step in _names(option):
-            return get_type_hints(option, include_extras=True)[step]
-        if isinstance(step, int) and get_origin(option) in (tuple, list):
-            return get_args(option)[0]
-    return None
-
-
-def _names(option: Any) -> list[str]:
-    return [field.name for field in fields(option)] if is_dataclass(option) else []
-
-
-def _kind(option: Any) -> Any:
-    return next((field.default for field in fields(option) if field.name == "kind"), None) if is_dataclass(option) else None
