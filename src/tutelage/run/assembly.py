@@ -185,8 +185,8 @@ def _read_by_teacher(teacher: Teacher, prompt: Prompt) -> list[int]:
     read = teacher.prompt(prompt.example, read_by_student=prompt.token_ids)
     if read.token_ids is None:
         raise DataError(
-            f"The teacher cannot write to example {prompt.example.id!r} ({read.reason}), but the recipe lets it write. Fill the "
-            "column that its context shows, or drop the row."
+            f"The teacher cannot write to example {prompt.example.id!r} ({read.reason}), but the recipe lets it write. Fill "
+            "the column that its context shows, or drop the row."
         )
     return read.token_ids.tolist()
 
