@@ -221,3 +221,9 @@ class Page(HTMLParser):
 def report() -> Callable[..., Page]:
     """Writes the report of a run and reads it."""
     return lambda path, **given: Page(write_report(path, **given).read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def read_page() -> type[Page]:
+    """Takes markup apart."""
+    return Page

@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,33 @@ def test_another_bad_line_is_named_by_its_number(folder: RunFolder, line: str):
 
 def test_a_run_without_events_reads_as_none(folder: RunFolder):
     assert events.read(folder.metrics_file) == []
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_with_a_remedy(folder: RunFolder):
+    folder.metrics_file.mkdir()
+    with pytest.raises(CheckpointError, match="Is a directory"):
+        Tracker(folder)
+    with pytest.raises(CheckpointError, match="Is a directory"):
+        events.read(folder.metrics_file)
+
+
+def test_a_file_that_cannot_be_cut_back_is_an_error_with_a_remedy(folder: RunFolder, monkeypatch: pytest.MonkeyPatch):
+    write(folder, 1, 2)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "truncate", refuse)
+    with pytest.raises(CheckpointError, match=r"Read-only file system.*mend the permissions"):
+        Tracker(folder, resumed_step=1)
+
+
+def test_an_empty_line_is_no_event(folder: RunFolder):
+    write(folder, 1)
+    with folder.metrics_file.open("a") as file:
+        file.write("\n")
+    write(folder, 2, resumed_step=1)
+    assert steps(folder) == [1, 2]
 
 
 def test_a_full_disk_is_an_error_with_path_and_remedy(folder: RunFolder):

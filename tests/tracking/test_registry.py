@@ -1,11 +1,10 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tutelage.errors import ConfigError
 from tutelage.tracking import METRICS, registry
+from tutelage.tracking.metrics_page import render
 from tutelage.tracking.registry import FAMILIES, check, describe
 
 SUFFIXES = {"nats": "_nats", "tokens": "_tokens", "fraction": "_fraction", "seconds": "_seconds"}
@@ -64,7 +63,9 @@ def test_the_refusal_names_the_nearest_metric():
 
 def test_the_page_of_metrics_is_fresh():
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
-    made = subprocess.run(
-        [sys.executable, "-m", "tutelage.tracking.metrics_page"], capture_output=True, text=True, check=True, encoding="utf-8"
-    )
-    assert page.read_text("utf-8") == made.stdout, "run: python -m tutelage.tracking.metrics_page > docs/metrics.md"
+    assert page.read_text("utf-8") == render(), "run: python -m tutelage.tracking.metrics_page > docs/metrics.md"
+
+
+def test_the_page_of_metrics_has_a_row_for_each():
+    rows = [line for line in render().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == sorted(METRICS, key=lambda name: list(FAMILIES).index(name.split("/")[0]))

@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies
 
 from tutelage.errors import CheckpointError
 from tutelage.tracking import RunFolder, Tracker, registry
 from tutelage.tracking.report import figures, headline, write_report
-from tutelage.tracking.report.markup import embedded_json
+from tutelage.tracking.report.markup import element, embedded_json, text
 from tutelage.tracking.report.run import Series, load
 from tutelage.tracking.rollout_table import write_table
+from tutelage.tracking.wording import harmless
 
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=\'alert(1)\'>&amp;\u2028\u202e"\x00'
 ACCURACY = "eval/greedy_accuracy_fraction"
@@ -52,6 +54,21 @@ def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path, record, 
     assert page.text.count("<script>alert") >= 7
     assert "\\u2028\\u202e" in page.text
     assert not {"\u2028", "\u202e", "\x00"} & set(page.text)
+
+
+@given(strategies.text())
+def test_any_text_is_read_back_as_the_same_text(read_page, written: str):
+    page = read_page(element("p", text("b", written), title=written))
+    assert page.tags == {"p": 1, "b": 1}
+    assert page.text == harmless(written)
+    assert page.attributes == [("p", "title", harmless(written))]
+
+
+@given(strategies.dictionaries(strategies.text(), strategies.text()))
+def test_any_data_is_read_back_as_the_same_data(read_page, content: dict[str, str]):
+    page = read_page(f'<script type="application/json">{embedded_json(content)}</script><p>after</p>')
+    assert json.loads(page.scripts[0]) == content
+    assert page.text == "after"
 
 
 def test_data_within_the_page_cannot_end_its_element():
@@ -103,11 +120,32 @@ def test_a_card_tells_before_and_after_and_whether_the_difference_is_sure(tmp_pa
     assert ("bad" in card) == ("worse" in told)
 
 
+def test_a_report_says_which_numbers_are_held_out(tmp_path: Path):
+    events = [(step, "eval", {ACCURACY: 0.5}, {}) for step in (0, 1)] + [(1, "train", {KL: 0.5}, {})]
+    card = headline.cards([load(small_run(tmp_path / "run", events).path)])
+    assert "On held-out prompts where they were evaluated; the others" in card
+
+
+@pytest.mark.parametrize(
+    ("teacher", "told"),
+    [
+        ({"kind": "self", "update": {"kind": "average"}}, "the student itself (average)"),
+        ({"kind": "self"}, "the student itself"),
+        ({"kind": "model", "model": "/somewhere/models/big-teacher"}, "big-teacher"),
+    ],
+)
+def test_the_facts_name_the_teacher(tmp_path: Path, report, teacher, told):
+    folder = small_run(tmp_path / "run", [(1, "train", {KL: 0.5}, {})], {"recipe": {"teacher": teacher}})
+    head = report(folder.path).text.split("Result")[0]
+    assert told in head
+    assert "somewhere" not in head
+
+
 def test_cards_without_an_evaluation_compare_the_first_with_the_last_tenth_of_the_steps(tmp_path: Path):
     values = [(step, "train", {KL: 2.0 if step <= 10 else 1.0}, {}) for step in range(1, 101)]
     card = headline.cards([load(small_run(tmp_path / "run", values).path)])
     assert "\N{MINUS SIGN}1.00 nats" in card
-    assert "training steps" in card
+    assert "means of the first and of the last tenth" in card
 
 
 def test_captions_say_what_is_good_in_the_words_of_the_registry(finished_run: Path, report):
@@ -152,6 +190,21 @@ def test_other_runs_are_drawn_into_the_same_plots_and_their_settings_compared(tm
     assert "recipe.name" in page.text
 
 
+def test_runs_of_one_configuration_are_said_to_be_so(tmp_path: Path, make_run, report):
+    first = make_run(tmp_path / "a", steps=1)
+    second = make_run(tmp_path / "b", steps=1)
+    assert "The runs have the same configuration." in report(first.path, compare=[second.path]).text
+
+
+def test_another_run_without_tables_or_divergences_is_left_out_of_the_profile(tmp_path: Path, make_run, record, report):
+    first = make_run(tmp_path / "a", steps=2)
+    bare = small_run(tmp_path / "bare", [(1, "train", {KL: 0.5}, {})])
+    silent = small_run(tmp_path / "silent", [(1, "train", {KL: 0.5}, {})])
+    write_table(silent.rollout_file(1), [record(["a"])])
+    page = report(first.path, compare=[bare.path, silent.path])
+    assert {trace.get("name") for trace in page.figures["position"]["data"]} == {None, "step 1", "step 2"}
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path: Path, make_run, report):
     runs = [make_run(tmp_path / seed / "opd", steps=1) for seed in ("seed-0", "seed-1")]
     assert "seed-1/opd" in report(runs[0].path, compare=[runs[1].path]).text
@@ -178,14 +231,21 @@ def test_a_single_evaluation_is_drawn_with_error_bars(tmp_path: Path, report):
     assert (points["error_y"]["array"], points["error_y"]["arrayminus"]) == ([0.25], [0.25])
 
 
-def test_thinning_and_smoothing_keep_a_constant_and_the_mean():
-    total = 6000
-    flat = Series(steps=tuple(range(total)), values=(0.5,) * total, intervals=(None,) * total)
-    rising = Series(steps=tuple(range(total)), values=tuple(float(i) for i in range(total)), intervals=(None,) * total)
-    assert set(figures._smooth(flat).values) == {0.5}
-    thin = figures._thin(rising)
+def curve(values: list[float]) -> Series:
+    return Series(steps=tuple(range(len(values))), values=tuple(values), intervals=(None,) * len(values))
+
+
+def test_thinning_keeps_the_mean():
+    thin = figures._thin(curve([float(i) for i in range(6000)]))
     assert len(thin.values) <= 600
-    assert sum(thin.values) / len(thin.values) == pytest.approx((total - 1) / 2)
+    assert sum(thin.values) / len(thin.values) == pytest.approx((6000 - 1) / 2)
+
+
+def test_noise_is_smoothed_away_and_a_schedule_keeps_its_corners():
+    noisy = curve([0.5 + (-1) ** i * 0.1 for i in range(400)])
+    warm_up = curve([min(i / 20, 1.0) for i in range(400)])
+    assert max(abs(value - 0.5) for value in figures._smooth(noisy).values) < 0.02
+    assert figures._smooth(warm_up) is warm_up
 
 
 # ------------------------------------------------------------------------------------------------------ cost and failure

@@ -150,3 +150,25 @@ def test_there_is_no_profile_without_divergences(folder: RunFolder, record):
     assert positions.draw([load(folder.path)], identifier="p") is None
     write_table(folder.rollout_file(1), [record(["a"])])
     assert positions.draw([load(folder.path)], identifier="p") is None
+
+
+def test_a_long_prompt_is_folded_away(folder: RunFolder, record):
+    write_table(folder.rollout_file(1), [record(["a"], prompt="x" * 1000), record(["a"], prompt="short")])
+    html = tokens.section(load(folder.path))
+    assert html.count("<details>") == 1
+    assert "Prompt, 1,000 characters" in html
+
+
+def test_a_rollout_says_what_the_verifier_said(folder: RunFolder, record):
+    records = [
+        record(["a"], correct=True, reward=1.0),
+        record(["a"], correct=False, feedback="sign error", finish="length"),
+        record(["a"], reward=0.25, context="skipped:missing solution"),
+    ]
+    write_table(folder.rollout_file(1), records)
+    right, wrong, rewarded = tokens.section(load(folder.path)).split("<article")[1:]
+    assert ">right<" in right
+    assert "reward" not in right  # it says the same as the mark
+    assert ">wrong<" in wrong
+    assert "cut at the limit · sign error" in wrong
+    assert "reward 0.250 · context skipped:missing solution" in rewarded

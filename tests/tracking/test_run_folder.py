@@ -1,8 +1,11 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +106,20 @@ def test_a_full_disk_leaves_the_old_file_and_names_path_and_remedy(tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_a_file_that_can_neither_be_written_nor_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(CheckpointError, match=r"\.report\.html\.writing.*Remove it by hand"):
+        files.write_whole(tmp_path / "report.html", refuse)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_a_remedy():
+    with pytest.raises(CheckpointError, match="choose another --output"):
+        make(Path("/proc/no-such-process/run"))
+
+
 def test_text_that_no_encoding_can_hold_is_written_all_the_same(tmp_path: Path):
     files.write_text(tmp_path / "a.txt", "x\ud800y")
     assert (tmp_path / "a.txt").read_text("utf-8") == "x?y"
@@ -125,6 +142,7 @@ def test_the_environment_names_versions_seeds_and_hardware_but_no_person_or_plac
     assert str(Path(files.__file__).parents[3]) not in told
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_git_state_tells_commit_and_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
@@ -140,3 +158,25 @@ def test_the_git_state_tells_commit_and_changes(tmp_path: Path, monkeypatch: pyt
     changed = environment.describe(seeds={})["git"]["working_folder"]
     assert len(clean["commit"]) == 40
     assert (clean["changed"], changed["changed"]) == (False, True)
+
+
+def test_graphics_cards_are_listed_where_torch_is_loaded(monkeypatch: pytest.MonkeyPatch):
+    card = SimpleNamespace(name="Card 9000", total_memory=8 * 2**30)
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, get_device_properties=lambda _: card)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert environment.describe(seeds={})["hardware"]["gpus"] == [{"name": "Card 9000", "memory_gib": 8.0}] * 2
+    monkeypatch.delitem(sys.modules, "torch")
+    assert environment.describe(seeds={})["hardware"]["gpus"] == []
+
+
+def test_what_cannot_be_found_out_is_left_open(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> int:
+        raise OSError("not told")
+
+    monkeypatch.setattr(os, "sysconf", refuse)
+    monkeypatch.setenv("PATH", "")  # no git
+    monkeypatch.setattr(environment, "_PACKAGES", ("no-such-package",))
+    found = environment.describe(seeds={})
+    assert found["hardware"]["memory_gib"] is None
+    assert found["git"] == {"package": None, "working_folder": None}
+    assert found["packages"] == {}

@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -50,6 +51,43 @@ def test_a_tracker_without_its_package_is_refused_with_the_remedy(folder: RunFol
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=f"pip install {name}"):
         open_sinks([name], folder, config=CONFIG)
+
+
+class Recorded:
+    """Stands in for a tracker of accelerate's."""
+
+    made: ClassVar[list["Recorded"]] = []
+
+    def __init__(self, project: str, **given: object):
+        self.project, self.given, self.calls = project, given, []
+        self.made.append(self)
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def store_init_configuration(self, values: dict) -> None:
+        self.calls.append(values)
+
+    def log(self, values: dict, step: int) -> None:
+        self.calls.append((step, values))
+
+    def finish(self) -> None:
+        self.calls.append("finish")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("wandb", "WandBTracker"), ("trackio", "TrackioTracker")])
+def test_other_trackers_get_settings_metrics_and_the_end(folder, name, kind, monkeypatch: pytest.MonkeyPatch):
+    from accelerate import tracking
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(tracking, kind, Recorded)
+    tracker = Tracker(folder, sinks=open_sinks([name], folder, config=CONFIG))
+    tracker.log(1, {KL: 0.5})
+    tracker.close()
+    made = Recorded.made.pop()
+    settings = {"seed": 1, "student.path": "a", "student.lora": "none", "terms.0.scale": 0.5, "trackers": "[]"}
+    assert made.calls == ["start", settings, (1, {KL: 0.5}), "finish"]
+    assert made.given["name"] == "run"
 
 
 def test_settings_are_flattened_to_the_names_of_their_flags():

@@ -34,6 +34,11 @@ def value(metric: Metric, number: float | int) -> str:
     return plain(number)
 
 
+def interval(metric: Metric, ends: tuple[float, float]) -> str:
+    """Both ends of an interval, without unit or sign of per cent."""
+    return " to ".join(f"{100 * end:.1f}" if metric.unit == "fraction" else plain(end) for end in ends)
+
+
 def change(metric: Metric, before: float | int, after: float | int) -> str:
     """A signed difference with its unit; shares differ by points."""
     difference = after - before

@@ -15,6 +15,8 @@ _MOST_POINTS = 600
 """Longer curves are averaged in buckets before they are drawn."""
 _RAW_FROM = 30
 """Shorter curves are drawn as they are, longer ones as a running mean over the single steps."""
+_LEAST_NOISE = 0.01
+"""Mean distance from the running mean, as a share of the curve's range, below which the curve is drawn as it is."""
 DIRECTIONS = {"up": "Higher is better.", "down": "Lower is better.", "none": "Neither direction is good in itself."}
 
 
@@ -90,8 +92,9 @@ def framed(identifier: str, title: str, unit: str, caption: str) -> str:
 def layout(metric: Metric, *, x_title: str, x_most: float) -> dict[str, Any]:
     """Axes and margins; colours come from the page."""
     share = metric.unit == "fraction"
-    y_axis: dict[str, Any] = {"rangemode": "tozero", "nticks": 6, "tickformat": "~%" if share else "~g"}
-    if metric.unit == "fraction" and metric.direction == "up":
+    numbers = {"tickformat": "~%"} if share else {"exponentformat": "e", "minexponent": 4}
+    y_axis: dict[str, Any] = {"rangemode": "tozero", "nticks": 6, **numbers}
+    if share and metric.direction == "up":
         y_axis |= {"range": [0.0, 1.02]}
     figure = go.Layout(
         height=250,
@@ -99,7 +102,7 @@ def layout(metric: Metric, *, x_title: str, x_most: float) -> dict[str, Any]:
         showlegend=False,
         hovermode="x unified",
         xaxis={
-            "title": {"text": x_title, "standoff": 6},
+            "title": {"text": x_title, "standoff": 4, "font": {"size": 11}},
             "range": [-0.02 * x_most, 1.02 * x_most],
             "nticks": 7,
             "zeroline": False,
@@ -124,19 +127,21 @@ def _draw(panel: Panel, runs: Sequence[Run], *, identifier: str) -> Drawn:
     traces = [trace for place, run in enumerate(runs) for trace in _traces(panel, run, place)]
     most = max(run.steps for run in runs)
     figure = {"data": traces, "layout": layout(metrics[0], x_title="optimiser step", x_most=float(max(most, 1)))}
-    unit = "" if metrics[0].unit == "fraction" else metrics[0].unit
+    unit = "" if metrics[0].unit in ("fraction", panel.title.lower()) else metrics[0].unit
     html = framed(identifier, panel.title, unit, _caption(panel, runs))
     return Drawn(identifier=identifier, html=html, figure=figure)
 
 
 def _traces(panel: Panel, run: Run, place: int) -> Iterator[dict[str, Any]]:
     if panel.reference and place == 0 and (found := run.series(panel.reference)).steps:
-        yield _line(_smooth(found), palette.RUNS[-1], dash="dot", width=1.5, name=describe(panel.reference).title)
+        yield _line(_smooth(_thin(found)), palette.RUNS[-1], dash="dot", width=1.5, name=describe(panel.reference).title)
     colour = palette.RUNS[place % len(palette.RUNS)]
     if panel.training and (found := run.series(panel.training)).steps:
-        if len(found.steps) > _RAW_FROM:
-            yield _line(_thin(found), palette.transparent(colour, 0.3), dash="solid", width=1.0, name="")
-        yield _line(_smooth(found), colour, dash=palette.DASHES[place % len(palette.DASHES)], width=2.0, name=run.name)
+        single = _thin(found)
+        mean = _smooth(single)
+        if mean is not single:
+            yield _line(single, palette.transparent(colour, 0.3), dash="solid", width=1.0, name="")
+        yield _line(mean, colour, dash=palette.DASHES[place % len(palette.DASHES)], width=2.0, name=run.name)
     if panel.held_out and (found := run.series(panel.held_out)).steps:
         yield from _points(found, run, place)
 
@@ -177,15 +182,18 @@ def _points(series: Series, run: Run, place: int) -> Iterator[dict[str, Any]]:
 
 
 def _caption(panel: Panel, runs: Sequence[Run]) -> str:
-    drawn = [
-        (name, mark)
-        for name, mark in ((panel.training, "Line"), (panel.held_out, "Points"), (panel.reference, "Grey line"))
-        if name and any(run.series(name).steps for run in runs)
-    ]
-    directions = dict.fromkeys(describe(name).direction for name, _ in drawn[:2])
+    marks = ((panel.training, "Line"), (panel.held_out, "Points"), (panel.reference, "Grey line"))
+    drawn = {mark: describe(name) for name, mark in marks if name and any(run.series(name).steps for run in runs)}
+    directions = dict.fromkeys(metric.direction for mark, metric in drawn.items() if mark != "Grey line")
     told = [text("b", DIRECTIONS[direction]) for direction in directions]
-    for name, mark in drawn:
-        told.append(escape(f"{mark}: {describe(name).meaning}" if len(drawn) > 1 else describe(name).meaning))
+    same = "Line" in drawn and "Points" in drawn and drawn["Line"].title == drawn["Points"].title
+    for mark, metric in drawn.items():
+        if same and mark == "Points":
+            told.append("Points: the same on held-out prompts.")
+        elif len(drawn) == 1 or (same and mark == "Line"):
+            told.append(escape(metric.meaning))
+        else:
+            told.append(escape(f"{mark}: {metric.meaning}"))
     return " ".join(told)
 
 
@@ -204,11 +212,14 @@ def _thin(series: Series) -> Series:
 
 
 def _smooth(series: Series) -> Series:
-    """The mean over a window of a twentieth of the curve around each step, for curves that are long enough."""
-    series = _thin(series)
+    """The mean over a window of a twentieth of the curve around each step, for curves that are long and noisy enough."""
     total = len(series.steps)
     if total <= _RAW_FROM:
         return series
     reach = max(total // 40, 1)
     windows = [series.values[max(place - reach, 0) : place + reach + 1] for place in range(total)]
-    return Series(steps=series.steps, values=tuple(sum(window) / len(window) for window in windows), intervals=(None,) * total)
+    means = tuple(sum(window) / len(window) for window in windows)
+    noise = sum(abs(value - mean) for value, mean in zip(series.values, means, strict=True)) / total
+    if noise < _LEAST_NOISE * (max(series.values) - min(series.values)):
+        return series  # a schedule has corners that a mean would round off
+    return Series(steps=series.steps, values=means, intervals=(None,) * total)

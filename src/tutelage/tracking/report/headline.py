@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tutelage.tracking import wording
 from tutelage.tracking.events import Interval
 from tutelage.tracking.registry import Metric, describe
+from tutelage.tracking.report import palette
 from tutelage.tracking.report.markup import element, text
 from tutelage.tracking.report.run import Run, Series
 
@@ -20,6 +21,8 @@ _CHOICES = (
     ("eval/mean_length_tokens", "rollout/length_tokens"),
 )
 """What is worth a card; the first name that the run has measured is taken."""
+_FADED = palette.RUNS[-1]
+_STRONG = ("after", "end")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,14 +30,27 @@ class _Point:
     label: str
     value: float
     interval: Interval | None
+    colour: str = palette.RUNS[0]
 
 
 def cards(runs: Sequence[Run], *, limit: int = 6) -> str:
     """A card per metric: before, after, and where the other runs ended."""
     main = runs[0]
     chosen = [next((name for name in names if main.series(name).steps), None) for names in _CHOICES]
-    found = [_card(describe(name), runs) for name in chosen if name is not None][:limit]
-    return element("div", *found, class_="cards") if found else text("p", "The run has logged nothing yet.", class_="muted")
+    names = [name for name in chosen if name is not None][:limit]
+    if not names:
+        return text("p", "The run has logged nothing yet.", class_="muted")
+    found = [_card(describe(name), runs) for name in names]
+    return text("p", _lead(names), class_="lead") + element("div", *found, class_="cards")
+
+
+def _lead(names: Sequence[str]) -> str:
+    held_out = [name.startswith("eval/") for name in names]
+    if all(held_out):
+        return "On held-out prompts, before the first and after the last step. Bars are 95 % intervals."
+    if not any(held_out):
+        return "Over the training steps: means of the first and of the last tenth. An evaluation would give intervals."
+    return "On held-out prompts where they were evaluated; the others are means of the first and the last tenth of the steps."
 
 
 def _card(metric: Metric, runs: Sequence[Run]) -> str:
@@ -42,19 +58,16 @@ def _card(metric: Metric, runs: Sequence[Run]) -> str:
     before, after = _ends(series, metric)
     points = [after] if before is None else [before, after]
     points += [
-        _Point(label=run.name, value=end.value, interval=end.interval)
-        for run in runs[1:]
+        _Point(label=run.name, value=end.value, interval=end.interval, colour=palette.RUNS[place % len(palette.RUNS)])
+        for place, run in enumerate(runs[1:], start=1)
         if (other := run.series(metric.name)).steps and (end := _ends(other, metric)[1])
     ]
-    rows = [_row(metric, point, points) for point in points]
-    origin = "held-out prompts" if metric.name.startswith("eval/") else "training steps"
     return element(
         "article",
         text("h3", metric.title),
         element("p", text("span", wording.value(metric, after.value)), _unit(metric), class_="big"),
         _verdict(metric, before, after),
-        element("div", *rows, class_="rows"),
-        text("p", origin, class_="origin"),
+        element("div", *(_row(metric, point, points) for point in points), class_="rows"),
         class_="card",
     )
 
@@ -64,14 +77,17 @@ def _ends(series: Series, metric: Metric) -> tuple[_Point | None, _Point]:
     total = len(series.steps)
     if metric.name.startswith("eval/"):
         first, last = (
-            _Point(label=label, value=series.values[place], interval=series.intervals[place])
-            for label, place in (("before", 0), ("after", -1))
+            _Point(label=label, value=series.values[place], interval=series.intervals[place], colour=colour)
+            for label, place, colour in (("before", 0, _FADED), ("after", -1, palette.RUNS[0]))
         )
     else:
         share = max(total // 10, 1)
         first, last = (
-            _Point(label=label, value=sum(part) / len(part), interval=None)
-            for label, part in (("start", series.values[:share]), ("end", series.values[-share:]))
+            _Point(label=label, value=sum(part) / len(part), interval=None, colour=colour)
+            for label, part, colour in (
+                ("start", series.values[:share], _FADED),
+                ("end", series.values[-share:], palette.RUNS[0]),
+            )
         )
     return (first if total > 1 else None), last
 
@@ -102,21 +118,23 @@ def _row(metric: Metric, point: _Point, points: Sequence[_Point]) -> str:
     def place(number: float) -> float:
         return round(4.0 + 92.0 * (number - low) / span, 2)
 
-    bar = ""
-    shown = wording.value(metric, point.value)
+    shown, between, bar = wording.value(metric, point.value), "", ""
     if point.interval is not None:
         left, right = place(point.interval[0]), place(point.interval[1])
         bar = element("i", style=f"left:{left}%;width:{max(right - left, 0.5):.2f}%")
-        shown_interval = " to ".join(wording.value(metric, end) for end in point.interval)
-        title = f"{point.label}: {shown}, 95 % interval {shown_interval}"
-    else:
-        title = f"{point.label}: {shown}"
-    track = element(
-        "span", bar, element("b", style=f"left:{place(point.value)}%"), class_="track", role="img", aria_label=title
+        between = wording.interval(metric, point.interval)
+    return element(
+        "div",
+        text("span", point.label, class_="label", title=point.label),
+        element(
+            "span",
+            bar,
+            element("b", style=f"left:{place(point.value)}%"),
+            class_="track",
+            style=f"color:{point.colour}",
+            aria_hidden="true",
+        ),
+        text("span", shown, class_="number"),
+        text("span", between, class_="range"),
+        class_="row strong" if point.label in _STRONG else "row",
     )
-    label = text("span", point.label, class_="label")
-    return element("div", label, track, text("span", shown, class_="number"), class_=f"row {_tone(point)}", title=title)
-
-
-def _tone(point: _Point) -> str:
-    return "faded" if point.label in ("before", "start") else "strong" if point.label in ("after", "end") else "other"

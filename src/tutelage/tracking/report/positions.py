@@ -71,7 +71,7 @@ def draw(runs: Sequence[Run], *, identifier: str) -> Drawn | None:
 
 def _layout(last: float) -> dict[str, Any]:
     layout = figures.layout(describe("signal/reverse_kl_nats"), x_title="position in the response, tokens", x_most=last + 1.0)
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
     return layout | {"height": 300, "showlegend": True, "legend": legend, "margin": {"l": 46, "r": 10, "t": 30, "b": 38}}
 
 

@@ -87,7 +87,7 @@ def _article(record: RolloutRecord, is_kl: bool) -> str:
         facts.append(f"mean divergence {wording.plain(sum(known) / len(known))}")
     if record.finish == "length":
         facts.append("cut at the limit")
-    if record.reward is not None:
+    if record.reward is not None and record.correct is None:
         facts.append(f"reward {wording.plain(record.reward)}")
     if record.answer is not None:
         facts.append(f"expected {_shortened(record.answer, 60)}")
