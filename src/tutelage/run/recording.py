@@ -1,8 +1,8 @@
 """Where finished steps and evaluations go: metrics, tables of rollouts, the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
-from typing import final
+from typing import Any, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -101,7 +101,7 @@ class RunRecorder:
         rollouts: Sequence[Rollout],
         verdicts: Sequence[Verdict],
         batch: StepBatch,
-        statistics: dict[str, Float[Tensor, " row"]],
+        statistics: Mapping[str, Float[Tensor, " row"]],
     ) -> None:
         records = [
             self._row(step, index, rollout, verdict, batch, statistics)
@@ -116,11 +116,11 @@ class RunRecorder:
         rollout: Rollout,
         verdict: Verdict,
         batch: StepBatch,
-        statistics: dict[str, Float[Tensor, " row"]],
+        statistics: Mapping[str, Float[Tensor, " row"]],
     ) -> RolloutRecord:
         rows = batch.rows_of([index])
         places, ids = batch.position[rows].tolist(), rollout.response_ids.tolist()
-        columns = {
+        columns: dict[str, Any] = {
             column: _spread(statistics[name][rows].tolist(), places, len(ids))
             for column, name in _COLUMNS.items()
             if name in statistics
