@@ -51,7 +51,7 @@ class Quickstart:
     num_steps: int = 300
     """Optimiser steps of each method."""
     prompts_per_step: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     evaluate_every: int = 100
     """Optimiser steps between evaluations; 0 evaluates only before and after."""
     output: str = ""

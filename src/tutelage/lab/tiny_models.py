@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from tutelage.errors import ConfigError
 
@@ -98,6 +99,7 @@ def make_model(folder: Path, *, tokenizer: PreTrainedTokenizerFast, shape: Shape
     if vocab < len(tokenizer):
         raise ConfigError(f"The head has {vocab} rows, but the tokenizer has {len(tokenizer)} ids: give it at least as many.")
     settings = _config_fields(shape, vocab=vocab, tokenizer=tokenizer)
+    disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = (
