@@ -13,7 +13,7 @@ logger = logging.getLogger("mkdocs.hooks")  # where a warning makes a strict bui
 _SETTINGS = re.compile(r"^@settings (\S+)$", re.MULTILINE)
 _PACKAGE = re.compile(r"^@package (\S+)$", re.MULTILINE)
 _MARK = re.compile(r"^Annotated\[(.*), Field\(.*\)\]$", re.DOTALL)  # how a union is told apart is no reader's business
-_EMPTY = re.compile(r"^field\(default_factory=dict.*\)$", re.DOTALL)
+_MADE = re.compile(r"^field\(default_factory=(\w+).*\)$", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -44,7 +44,8 @@ def _is_setting(field: griffe.Attribute) -> bool:
 
 
 def _row(field: griffe.Attribute) -> str:
-    default = "required" if field.value is None else f"`{_cell(_EMPTY.sub('{}', str(field.value)))}`"
+    made = _MADE.sub(r"\1()", str(field.value))
+    default = "required" if field.value is None else f"`{_cell(made)}`"
     if field.docstring is None:
         logger.warning("The setting %s has no docstring: say in one line what it does, and in which unit.", field.path)
     meaning = _cell(field.docstring.value) if field.docstring else ""

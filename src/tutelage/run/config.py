@@ -31,10 +31,15 @@ class RunConfig:
     verifier: Annotated[NoVerifier | ExactMatch | MathVerifier | FunctionVerifier, Field(discriminator="kind")] = NoVerifier()
     """Who says whether a response is right."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    """What is measured on the held-out prompts, and how often."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    """AdamW and its learning rate."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    """How long, how large, how precise."""
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    """When the state is saved."""
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    """What is written down besides the metrics."""
     wrap_prompts: Wrap = "auto"
     """`always` turns a plain-text prompt into a user turn of a conversation; `auto` and `never` leave it as it is."""
     output: str = "runs/latest"
