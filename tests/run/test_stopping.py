@@ -29,7 +29,8 @@ def test_a_terminated_run_saves_exits_with_5_and_can_be_continued(tmp_path: Path
     pair = make_pair(tmp_path)
     run = tmp_path / "run"
     command = [
-        *(sys.executable, "-m", "tutelage.cli.main", "train", "gkd", "--student", str(pair.student), "--teacher", str(pair.teacher)),
+        *(sys.executable, "-m", "tutelage.cli.main", "train", "gkd"),
+        *("--student", str(pair.student), "--teacher", str(pair.teacher)),
         *("--data", str(pair.data), "--knobs.max_new_tokens", "4", "--training.num-steps", "100000", "--output", str(run)),
         *("--optimiser.decay", "constant"),
     ]
