@@ -42,18 +42,15 @@ def render(
             "text prompts, or put a chat_template.jinja into the model's folder."
         )
     try:
-        return tokenizer.apply_chat_template(
-            [dict(message) for message in prompt],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            **dict(options or {}),
-        )["input_ids"]
-    except (TemplateError, TypeError, ValueError) as error:
+        text: str = tokenizer.apply_chat_template(
+            [dict(message) for message in prompt], add_generation_prompt=True, tokenize=False, **dict(options or {})
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise ModelError(
             f"The chat template of {tokenizer.name_or_path!r} cannot render a prompt: {error}. Check the roles of the messages "
             "and the template options; a template that reaches outside its sandbox is refused."
         ) from error
+    return _encode(tokenizer, text, add_special_tokens=False)  # the template writes the special tokens itself
 
 
 def render_response(tokenizer: Any, text: str, *, stop_token_id: int | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -58,16 +59,20 @@ class LanguageModel:
         """Rows of the head; at least as many as the tokenizer has ids, often padded beyond."""
         return self._output_layer.weight.shape[0]
 
-    @property
+    @cached_property
     def tokenizer_size(self) -> int:
         """One more than the largest id of the tokenizer."""
         return max(self.tokenizer.get_vocab().values()) + 1
 
     @property
+    def config(self) -> Any:
+        """The transformers configuration of the text decoder."""
+        return self._plain.config.get_text_config(decoder=True)
+
+    @property
     def max_context(self) -> int | None:
         """Longest sequence that the model takes, in tokens; None where it does not say."""
-        config = self._plain.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        return getattr(self.config, "max_position_embeddings", None)
 
     @property
     def is_adapted(self) -> bool:
@@ -84,7 +89,7 @@ class LanguageModel:
 
     def head(self, vocab: int | None = None) -> Head:
         """The output layer, cut to the first `vocab` ids; its tensors are the model's own, so gradients reach them."""
-        layer, config = self._output_layer, self._plain.config.get_text_config()
+        layer, config = self._output_layer, self.config
         bias = getattr(layer, "bias", None)
         scale = getattr(config, "logit_scale", None)
         divisor = getattr(config, "logits_scaling", None)
@@ -111,7 +116,7 @@ class LanguageModel:
         return self._plain.base_model(**inputs)
 
     def logits(self, states: Float[Tensor, "*batch width"], vocab: int | None = None) -> Float[Tensor, "*batch vocab"]:
-        """The head applied to hidden states, in at least float32: for samplers and checks, where all logits fit in memory."""
+        """The head applied to hidden states, as float32: for samplers and checks, where all logits fit in memory."""
         head = self.head(vocab)
         logits = (states @ head.weight.T if head.bias is None else states @ head.weight.T + head.bias).float()
         logits = logits if head.scale == 1.0 else logits * head.scale
@@ -179,9 +184,10 @@ class LanguageModel:
         states = self.hidden_states(ids, mask, torch.arange(ids.shape[1], device=self.device).unsqueeze(0))
         ours = self.logits(states)
         theirs = self._plain(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
-        size = float(theirs.float().abs().max().clamp(min=1.0))
-        if not float((ours - theirs.float()).abs().max()) <= tolerance * size and bool(theirs.isfinite().all()):
+        if not bool(theirs.isfinite().all()):
+            return  # damaged weights, of which the sampler and the objective speak with more detail
+        tolerance = 1e-3 if self.dtype == torch.float32 else 3e-2
+        if float((ours - theirs.float()).abs().max()) > tolerance * float(theirs.float().abs().max()):
             raise ModelError(
                 f"The logits of {self.name!r} ({type(self._plain).__name__}) are not its head applied to its last hidden "
                 "states, so its losses would be wrong. This model family is not supported yet."

@@ -1,10 +1,12 @@
 """Loading a model, with its refusals in words."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from tutelage.errors import ConfigError, ModelError
 from tutelage.models.language_model import LanguageModel
@@ -13,6 +15,9 @@ from tutelage.models.source import Lora, ModelSource
 _LOG = logging.getLogger(__name__)
 
 Role = Literal["student", "teacher"]
+
+# Whatever a damaged folder makes transformers raise; SafetensorError derives from none of the others.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
 
 
 def load(source: ModelSource, *, role: Role, device: torch.device | str = "cpu") -> LanguageModel:
@@ -26,28 +31,12 @@ def load(source: ModelSource, *, role: Role, device: torch.device | str = "cpu")
     Raises:
         ModelError: It is missing, damaged, or not a causal language model that this package can train.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a bar for each file would break up our own
     _require_folder(source.path, role)
-    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.path, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"The {role}'s tokenizer in {source.path!r} cannot be loaded: {_first_line(error)}. A model folder needs "
-            "tokenizer.json and tokenizer_config.json beside config.json."
-        ) from error
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source.path, dtype=_dtype(source, role, torch.device(device)), attn_implementation="sdpa", **options
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"The {role} in {source.path!r} cannot be loaded: {_first_line(error)}. It must be a causal language model in "
-            "Hugging Face format: config.json and *.safetensors."
-        ) from error
+    tokenizer = _tokenizer(source, role)
+    model = _causal_model(source, role, torch.device(device))
     model.to(device)
     if role == "teacher":
         model.requires_grad_(False)
@@ -61,6 +50,52 @@ def load(source: ModelSource, *, role: Role, device: torch.device | str = "cpu")
     return loaded
 
 
+def _tokenizer(source: ModelSource, role: Role) -> Any:  # transformers makes these classes at run time
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.path, **_origin(source))
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"The {role}'s tokenizer in {source.path!r} cannot be loaded: {_first_line(error)}. A model folder needs "
+            "tokenizer.json and tokenizer_config.json beside config.json."
+        ) from error
+    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # an empty shell, which some families make up
+        raise ModelError(
+            f"The {role}'s tokenizer in {source.path!r} knows no token but its special ones. Put the tokenizer.json "
+            "and tokenizer_config.json that the model was trained with into its folder."
+        )
+    return tokenizer
+
+
+def _causal_model(source: ModelSource, role: Role, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options = _origin(source)
+    if source.attention is not None:
+        options["attn_implementation"] = source.attention
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.path, dtype=_dtype(source, role, device), output_loading_info=True, **options
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"The {role} in {source.path!r} cannot be loaded: {_first_line(error)}. It must be a causal language model in "
+            "Hugging Face format: config.json and *.safetensors."
+        ) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"The {role} in {source.path!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: they would stay "
+            "random. Download or copy the folder again; its *.safetensors are incomplete or of another model."
+        )
+    return model
+
+
+def _origin(source: ModelSource) -> dict[str, Any]:
+    return {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+
+
 def _require_folder(path: str, role: Role) -> None:
     option = "--student.path" if role == "student" else "--recipe.teacher.model"
     if not path:
@@ -70,6 +105,11 @@ def _require_folder(path: str, role: Role) -> None:
     if looks_local and not folder.is_dir():
         raise ModelError(f"The {role}'s folder {path!r} does not exist. Check {option}; a hub id has the form owner/name.")
     if looks_local and not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"The {role}'s folder {path!r} holds an adapter without its model. A checkpoint keeps the merged model one "
+                f"folder above: give {option} that one, or merge the adapter first."
+            )
         found = sorted(entry.name for entry in folder.iterdir())[:8]
         raise ModelError(
             f"The {role}'s folder {path!r} has no config.json, so it is no model; it holds {found}. Check {option}."
@@ -90,6 +130,7 @@ def _with_adapter(model: Any, lora: Lora) -> Any:  # transformers and peft model
     except ImportError as error:
         raise ConfigError("LoRA needs the package peft: pip install 'tutelage[peft]'.") from error
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    _require_plain_embeddings(model, targets)
     try:
         return get_peft_model(
             model,
@@ -99,6 +140,20 @@ def _with_adapter(model: Any, lora: Lora) -> Any:  # transformers and peft model
         )
     except ValueError as error:
         raise ConfigError(f"LoRA cannot be added: {_first_line(error)}. Check --student.lora.target_modules.") from error
+
+
+def _require_plain_embeddings(model: Any, targets: str | list[str]) -> None:
+    ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    for name, module in model.named_modules():
+        if isinstance(targets, str):
+            adapted = re.fullmatch(targets, name) is not None
+        else:
+            adapted = any(name == target or name.endswith(f".{target}") for target in targets)
+        if adapted and id(module) in ends:
+            raise ConfigError(
+                f"LoRA on {name.rpartition('.')[2]!r} is not supported: losses are evaluated from the head's own weight, which "
+                "an adapter does not move. Leave embeddings and head out of --student.lora.target_modules; 'all-linear' does."
+            )
 
 
 def _first_line(error: BaseException) -> str:

@@ -39,6 +39,9 @@ class ModelSource:
     """Commit, branch or tag on the hub."""
     dtype: DType = "auto"
     """Type of the weights. `auto`: float32 for a student; for a teacher bfloat16 on a GPU and the stored type on a CPU."""
+    attention: str | None = None
+    """Attention that transformers computes with, for example `eager`, `sdpa` or `flash_attention_2`; None takes the fastest
+    exact one that the model's family supports without further packages."""
     trust_remote_code: bool = False
     """Runs Python code that lies beside the weights. Only for sources that you trust."""
     lora: Lora | None = None
