@@ -39,8 +39,8 @@ def rollout(ids: Sequence[int], authors: Sequence[Author], behaviour: Tensor, *,
         example=Example(id=f"example-{group}", prompt="?"),
         group=group,
         prompt_ids=torch.tensor([0]),
-        response_ids=torch.tensor(ids),
-        authors=torch.tensor([int(author) for author in authors]),
+        response_ids=torch.tensor(ids, dtype=torch.long),
+        authors=torch.tensor([int(author) for author in authors], dtype=torch.long),
         behaviour_log_probs=behaviour,
         finish="length",
         text="",
@@ -98,7 +98,7 @@ def problem(
     for group, length in enumerate(lengths):
         these = slice(start, start + length)
         who = [authors[row % len(authors)] for row in range(start, start + length)]
-        written = torch.tensor([author is Author.STUDENT for author in who])
+        written = torch.tensor([author is Author.STUDENT for author in who], dtype=torch.bool)
         mu = torch.where(written, behaviour[these], torch.nan).to(dtype)
         rollouts.append(rollout(tokens[these].tolist(), who, mu, group=group))
         start += length
@@ -165,7 +165,8 @@ def token_weight(part: TrustMask | EntropyAbove, student: Tensor, teacher: Tenso
         case EntropyAbove():
             entropies = torch.distributions.Categorical(logits=student.detach()).entropy()
             own = entropies[batch.author == int(Author.STUDENT)]
-            return float(entropies[row] >= own.quantile(part.quantile, interpolation="nearest"))
+            below = min(round(part.quantile * len(own)), len(own) - 1)
+            return float(entropies[row] >= own.kthvalue(below + 1).values)
 
 
 def signal_value(signal: o.AnySignal, student: Tensor, teacher: Tensor, batch: StepBatch, row: int) -> Tensor:

@@ -156,7 +156,8 @@ def test_the_size_of_a_panel_or_a_tile_changes_nothing(rows, monkeypatch):
     monkeypatch.setattr(
         o.Budget, "panels", lambda self, total, **_: [slice(i, min(i + rows, total)) for i in range(0, total, rows)]
     )
-    monkeypatch.setattr("tutelage.objectives.panels._TILE_MIB", 0)
+    monkeypatch.setattr("tutelage.objectives.panels._TILE_BYTES", 0)
+    monkeypatch.setattr("tutelage.objectives.panels._TILE_ROWS", 2)
     parts = dense.evaluate(terms, given, statistics=True)
     torch.testing.assert_close(parts.loss, whole.loss, rtol=1e-13, atol=0.0)
     for ours, theirs in zip(dense.gradients(parts.loss, given), expected, strict=True):

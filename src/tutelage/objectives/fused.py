@@ -191,7 +191,9 @@ class _Gradients:
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, bool, bool]) -> None:
         exact = torch.promote_types(hidden.dtype, torch.float32)
         self.hidden = torch.empty_like(hidden) if wanted[0] else None
-        self.weight = torch.zeros(weight.shape, dtype=exact, device=weight.device) if wanted[1] else None
+        self.weight = torch.empty(weight.shape, dtype=exact, device=weight.device) if wanted[1] else None
+        if self.weight is not None and not len(hidden):
+            self.weight.zero_()
         self.bias = torch.zeros(weight.shape[0], dtype=exact, device=weight.device) if bias is not None and wanted[2] else None
 
     def add(
@@ -204,9 +206,11 @@ class _Gradients:
         if self.hidden is not None:
             self.hidden[rows] = (gradient @ weight).to(self.hidden.dtype)
         if self.weight is not None:
-            inputs = hidden.to(weight.dtype)
+            inputs, first = hidden.to(weight.dtype), rows.start == 0
             if weight.dtype == self.weight.dtype:
-                self.weight.addmm_(gradient.T, inputs)
+                self.weight.addmm_(gradient.T, inputs, beta=0.0 if first else 1.0)
+            elif first:
+                self.weight.copy_(gradient.T @ inputs)
             else:
                 self.weight.add_(gradient.T @ inputs)
 
@@ -237,11 +241,13 @@ class _FusedHead(torch.autograd.Function):
         if ctx.used:
             raise RuntimeError("The fused head's gradient was taken already; it is stored once. Call evaluate() again.")
         ctx.used = True
-        to_hidden, to_weight, to_bias = ctx.saved_tensors
+        factor = float(upstream)
+        scaled = [kept if kept is None or factor == 1.0 else kept.mul_(factor) for kept in ctx.saved_tensors]
+        to_hidden, to_weight, to_bias = scaled
         weight_dtype, bias_dtype = ctx.kinds
         return (
-            None if to_hidden is None else to_hidden * upstream.to(to_hidden.dtype),
-            None if to_weight is None else to_weight.mul_(upstream).to(weight_dtype),
-            None if to_bias is None else to_bias.mul_(upstream).to(bias_dtype),
+            to_hidden,
+            None if to_weight is None else to_weight.to(weight_dtype),
+            None if to_bias is None else to_bias.to(bias_dtype),
             None,
         )

@@ -17,10 +17,12 @@ from tutelage.objectives.projection import Projection
 from tutelage.types import FullSignal, Head, SampledSignal, StepBatch, TeacherSignal, TopKSignal
 from tutelage.weighting.base import Rows, TeacherRows
 
-_TILE_MIB = 4
-"""Size of one [row, vocab] tensor of a tile: several of them fit into a processor's cache."""
-_TILE_MIB_ON_GPU = 64
+_TILE_BYTES = 1 << 20
+"""Size of one [row, vocab] tensor of a tile: several of them fit into a processor's cache, and into the heap."""
+_TILE_BYTES_ON_GPU = 64 << 20
 """The same where it takes more to keep the device busy."""
+_TILE_ROWS = 4
+"""Fewest rows of a tile, whatever their size: below, the calls would take longer than the work."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +72,9 @@ class Panel:
 
     def tiles(self) -> Iterator[tuple[slice, Float[Tensor, "row vocab"], Rows]]:
         """For each tile its place in the batch, its part of `product`, and what signals and weights see of it."""
-        size = (_TILE_MIB if self.product.device.type == "cpu" else _TILE_MIB_ON_GPU) << 20
         total, vocab = self.product.shape
-        for tile in _slices(total, max(1, size // (self.product.element_size() * vocab))):
+        size = _TILE_BYTES if self.product.device.type == "cpu" else _TILE_BYTES_ON_GPU
+        for tile in _slices(total, max(_TILE_ROWS, size // (self.product.element_size() * vocab))):
             rows = slice(self.rows.start + tile.start, self.rows.start + tile.stop)
             batch, product = self.batch.select(rows), self.product[tile]
             teachers = {name: _read(said, rows, tile, batch) for name, said in self.teachers.items()}

@@ -78,5 +78,5 @@ class EntropyAbove:
         if not len(own):
             return torch.ones_like(values)
         ordered = own.sort().values  # torch.quantile refuses more than 2^24 values
-        threshold = ordered[int(self.quantile * (len(ordered) - 1) + 0.5)]
+        threshold = ordered[min(int(self.quantile * len(ordered) + 0.5), len(ordered) - 1)]
         return (values >= threshold).to(values.dtype)
