@@ -18,14 +18,18 @@ class Command(NamedTuple):
     module: str
     """Has `add_arguments(parser)` and `run(arguments) -> int`; imported only when the command is asked for."""
     purpose: str
+    has_settings: bool = False
+    """Whether arguments that the command does not name itself are settings of a run."""
 
 
 COMMANDS: dict[str, Command] = {
     "quickstart": Command("tutelage.cli.quickstart", "make a teacher and a student on the spot, distil, evaluate, report"),
-    "train": Command("tutelage.cli.train", "distil a student from its teacher on your prompts"),
-    "eval": Command("tutelage.cli.evaluate", "evaluate a model on held-out prompts, against a teacher if one is named"),
+    "train": Command("tutelage.cli.train", "distil a student from its teacher on your prompts", has_settings=True),
+    "eval": Command(
+        "tutelage.cli.evaluate", "evaluate a model on held-out prompts, against a teacher if one is named", has_settings=True
+    ),
     "recipes": Command("tutelage.cli.recipes", "list the methods, or print one method's card"),
-    "doctor": Command("tutelage.cli.doctor", "check a student, a teacher and prompts without training"),
+    "doctor": Command("tutelage.cli.doctor", "check a student, a teacher and prompts without training", has_settings=True),
     "report": Command("tutelage.cli.report", "write the report of a run again, alone or beside other runs"),
 }
 
@@ -49,18 +53,36 @@ _EPILOG = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(given)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if "--debug" in given:
+            logging.getLogger(__name__).exception("%s", type(error).__name__)
+        return _explain(error, as_json="--json" in given)
+
+
+def _run(given: Sequence[str]) -> int:
+    debug = "--debug" in given
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
     name = next((argument for argument in given if not argument.startswith("-")), None)
-    if name is not None and name not in COMMANDS:
-        unknown = ConfigError(f"There is no command {name!r}{nearest(name, COMMANDS)}. Commands: {', '.join(COMMANDS)}.")
-        return _explain(unknown, as_json="--json" in given)
-    parser = _parser(name)
     if name is None:
+        parser = _parser(name)
         parser.parse_args(given)  # --help and --version end here
         parser.print_help()
         return 0
-    known, rest = parser.parse_known_args(given)
+    if name not in COMMANDS:
+        raise ConfigError(f"There is no command {name!r}{nearest(name, COMMANDS)}. Commands: {', '.join(COMMANDS)}.")
+    known, rest = _parser(name).parse_known_args(given)
+    if rest and not COMMANDS[name].has_settings:
+        flags = [f"--{flag.replace('_', '-')}" for flag in vars(known)]
+        raise ConfigError(f"tutelage {name} has no argument {rest[0]!r}{nearest(rest[0], flags)}. See tutelage {name} --help.")
     known.rest = rest
-    return _run(COMMANDS[name], known)
+    return importlib.import_module(COMMANDS[name].module).run(known)
 
 
 def _parser(name: str | None) -> argparse.ArgumentParser:
@@ -83,21 +105,6 @@ def _parser(name: str | None) -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
-
-
-def _run(command: Command, arguments: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        return importlib.import_module(command.module).run(arguments)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if arguments.debug:
-            logging.getLogger(__name__).exception("%s", type(error).__name__)
-        return _explain(error, as_json=arguments.json)
 
 
 def _explain(error: Exception, *, as_json: bool) -> int:

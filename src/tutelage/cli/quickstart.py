@@ -5,7 +5,6 @@ import json
 import sys
 from dataclasses import asdict
 
-from tutelage.cli.recipes import refuse
 from tutelage.lab.quickstart import Quickstart, quickstart
 
 
@@ -21,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make, distil, compare, and say where everything lies."""
-    refuse(arguments.rest)
     result = quickstart(
         Quickstart(output=arguments.output, fresh=arguments.fresh, seed=arguments.seed, num_steps=arguments.num_steps),
         say=lambda line: print(line, file=sys.stderr, flush=True),

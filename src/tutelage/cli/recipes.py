@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list or a card."""
-    refuse(arguments.rest)
     catalogue = read_catalogue()
     if arguments.name is None:
         print(json.dumps(catalogue, indent=1) if arguments.json else _listing(catalogue))
@@ -33,16 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
 def read_catalogue() -> dict[str, Any]:
     """The generated catalogue: name -> what is worth knowing."""
     return json.loads((files("tutelage") / "recipes" / "catalogue.json").read_text(encoding="utf-8"))
-
-
-def refuse(rest: list[str]) -> None:
-    """Refuse arguments that nothing reads.
-
-    Raises:
-        ConfigError: There are some.
-    """
-    if rest:
-        raise ConfigError(f"This command has no argument {rest[0]!r}. See --help.")
 
 
 def _listing(catalogue: dict[str, Any]) -> str:
