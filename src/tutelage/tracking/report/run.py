@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tutelage.tracking.events import Event, Interval
 from tutelage.tracking.run_folder import RunFolder
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Series:
     """One metric over the run; numbers that are not finite are left out."""
 
@@ -28,31 +28,16 @@ class Run:
     folder: RunFolder
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
-    events: tuple[Event, ...]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names that the run logged, in the order in which they first occurred."""
-        return tuple(dict.fromkeys(name for event in self.events for name in event.metrics))
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps taken."""
-        return max((event.step for event in self.events), default=0)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time until the last event."""
-        return self.events[-1].time_seconds if self.events else 0.0
+    metrics: Mapping[str, Series]
+    """By name, in the order in which they first occurred."""
+    steps: int
+    """Optimiser steps taken."""
+    seconds: float
+    """Wall time until the last event."""
 
     def series(self, name: str) -> Series:
-        """One metric over the run."""
-        found = [event for event in self.events if math.isfinite(event.metrics.get(name, math.nan))]
-        return Series(
-            steps=tuple(event.step for event in found),
-            values=tuple(event.metrics[name] for event in found),
-            intervals=tuple(event.intervals.get(name) for event in found),
-        )
+        """One metric over the run; empty where the run has not logged it."""
+        return self.metrics.get(name, Series(steps=(), values=(), intervals=()))
 
     def setting(self, path: str) -> Any:
         """A value of the configuration by its dotted path; None where there is none."""
@@ -69,13 +54,25 @@ def load(path: Path | str) -> Run:
         CheckpointError: It is no run folder, or a file in it is damaged.
     """
     folder = RunFolder.open_existing(path)
+    found = events.read(folder.metrics_file)
     return Run(
         name=folder.name,
         folder=folder,
         config=folder.config(),
         environment=folder.environment(),
-        events=tuple(events.read(folder.metrics_file)),
+        metrics=_metrics(found),
+        steps=max((event.step for event in found), default=0),
+        seconds=found[-1].time_seconds if found else 0.0,
     )
+
+
+def _metrics(found: Sequence[Event]) -> dict[str, Series]:
+    columns: dict[str, list[tuple[int, float, Interval | None]]] = {}
+    for event in found:
+        for name, value in event.metrics.items():
+            if math.isfinite(value):
+                columns.setdefault(name, []).append((event.step, value, event.intervals.get(name)))
+    return {name: Series(*zip(*points, strict=True)) for name, points in columns.items()}
 
 
 def load_all(paths: Sequence[Path | str]) -> list[Run]:
@@ -85,7 +82,4 @@ def load_all(paths: Sequence[Path | str]) -> list[Run]:
     if len(set(names)) < len(names):
         names = [f"{run.folder.path.resolve().parent.name}/{run.name}" for run in runs]
     unique = [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
-    return [
-        Run(name=name, folder=run.folder, config=run.config, environment=run.environment, events=run.events)
-        for name, run in zip(unique, runs, strict=True)
-    ]
+    return [replace(run, name=name) for name, run in zip(unique, runs, strict=True)]

@@ -22,7 +22,7 @@ def facts(run: Run) -> str:
         ("teacher", _teacher(run)),
         ("training", steps if run.steps != planned else wording.count(run.steps, "step")),
         ("tokens", f"{tokens:,.0f}" if tokens else None),
-        ("time", wording.duration(run.seconds) if run.events else None),
+        ("time", wording.duration(run.seconds) if run.metrics else None),
         ("seed", run.setting("seed")),
         ("tutelage", run.environment.get("tutelage")),
     ]
