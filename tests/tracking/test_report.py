@@ -120,6 +120,15 @@ def test_a_card_tells_before_and_after_and_whether_the_difference_is_sure(tmp_pa
     assert ("bad" in card) == ("worse" in told)
 
 
+def test_pass_at_one_is_not_told_twice(tmp_path: Path, report):
+    def run(name: str, passed: float) -> Path:
+        metrics = {"eval/avg_at_k_fraction": 0.5, "eval/pass_at_k_fraction": passed}
+        return small_run(tmp_path / name, [(0, "eval", metrics, {})]).path
+
+    assert "pass@k" not in report(run("one", 0.5)).text
+    assert "pass@k" in report(run("many", 0.75)).text
+
+
 def test_a_report_says_which_numbers_are_held_out(tmp_path: Path):
     events = [(step, "eval", {ACCURACY: 0.5}, {}) for step in (0, 1)] + [(1, "train", {KL: 0.5}, {})]
     card = headline.cards([load(small_run(tmp_path / "run", events).path)])

@@ -167,7 +167,7 @@ _ROLLOUT = _family(
         "Training accuracy",
         "fraction",
         "up",
-        "Share of the step's responses that the verifier calls right.",
+        "Share of the step's responses, whoever wrote them, that the verifier calls right.",
     ),
     ("reward", "Reward", "", "up", "Mean reward of the step's responses, over those that the verifier applies to."),
 )

@@ -78,7 +78,7 @@ def details(runs: Sequence[Run]) -> list[Panel]:
 
 def draw(panels: Sequence[Panel], runs: Sequence[Run], *, prefix: str) -> list[Drawn]:
     """Draw the panels that the first run has numbers for."""
-    kept = [panel for panel in panels if any(runs[0].series(name).steps for name in panel.names)]
+    kept = [panel for panel in panels if any(runs[0].measured(name) for name in panel.names)]
     return [_draw(panel, runs, identifier=f"{prefix}-{place}") for place, panel in enumerate(kept)]
 
 

@@ -8,7 +8,7 @@ from tutelage.tracking.events import Interval
 from tutelage.tracking.registry import Metric, describe
 from tutelage.tracking.report import palette
 from tutelage.tracking.report.markup import element, text
-from tutelage.tracking.report.run import Run, Series
+from tutelage.tracking.report.run import Run
 
 _CHOICES = (
     ("eval/greedy_accuracy_fraction", "rollout/accuracy_fraction"),
@@ -22,7 +22,6 @@ _CHOICES = (
 )
 """What is worth a card; the first name that the run has measured is taken."""
 _FADED = palette.RUNS[-1]
-_STRONG = ("after", "end")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,12 +30,13 @@ class _Point:
     value: float
     interval: Interval | None
     colour: str = palette.RUNS[0]
+    strong: bool = False
 
 
 def cards(runs: Sequence[Run], *, limit: int = 6) -> str:
     """A card per metric: before, after, and where the other runs ended."""
     main = runs[0]
-    chosen = [next((name for name in names if main.series(name).steps), None) for names in _CHOICES]
+    chosen = [next((name for name in names if main.measured(name)), None) for names in _CHOICES]
     names = [name for name in chosen if name is not None][:limit]
     if not names:
         return text("p", "The run has logged nothing yet.", class_="muted")
@@ -47,20 +47,19 @@ def cards(runs: Sequence[Run], *, limit: int = 6) -> str:
 def _lead(names: Sequence[str]) -> str:
     held_out = [name.startswith("eval/") for name in names]
     if all(held_out):
-        return "On held-out prompts, before the first and after the last step. Bars are 95 % intervals."
+        return "On held-out prompts, at the first and the last evaluation. Bars are 95 % intervals."
     if not any(held_out):
         return "Over the training steps: means of the first and of the last tenth. An evaluation would give intervals."
     return "On held-out prompts where they were evaluated; the others are means of the first and the last tenth of the steps."
 
 
 def _card(metric: Metric, runs: Sequence[Run]) -> str:
-    series = runs[0].series(metric.name)
-    before, after = _ends(series, metric)
+    before, after = _ends(runs[0], metric)
     points = [after] if before is None else [before, after]
     points += [
         _Point(label=run.name, value=end.value, interval=end.interval, colour=palette.RUNS[place % len(palette.RUNS)])
         for place, run in enumerate(runs[1:], start=1)
-        if (other := run.series(metric.name)).steps and (end := _ends(other, metric)[1])
+        if run.series(metric.name).steps and (end := _ends(run, metric)[1])
     ]
     return element(
         "article",
@@ -72,24 +71,22 @@ def _card(metric: Metric, runs: Sequence[Run]) -> str:
     )
 
 
-def _ends(series: Series, metric: Metric) -> tuple[_Point | None, _Point]:
+def _ends(run: Run, metric: Metric) -> tuple[_Point | None, _Point]:
     """First and last evaluation, or the means over the first and the last tenth of the training steps."""
-    total = len(series.steps)
+    series = run.series(metric.name)
     if metric.name.startswith("eval/"):
-        first, last = (
-            _Point(label=label, value=series.values[place], interval=series.intervals[place], colour=colour)
-            for label, place, colour in (("before", 0, _FADED), ("after", -1, palette.RUNS[0]))
+        labels = (
+            "before" if series.steps[0] == 0 else f"step {series.steps[0]}",
+            "after" if series.steps[-1] == run.steps else f"step {series.steps[-1]}",
         )
+        values, intervals = (series.values[0], series.values[-1]), (series.intervals[0], series.intervals[-1])
     else:
-        share = max(total // 10, 1)
-        first, last = (
-            _Point(label=label, value=sum(part) / len(part), interval=None, colour=colour)
-            for label, part, colour in (
-                ("start", series.values[:share], _FADED),
-                ("end", series.values[-share:], palette.RUNS[0]),
-            )
-        )
-    return (first if total > 1 else None), last
+        share = max(len(series.values) // 10, 1)
+        labels, intervals = ("start", "end"), (None, None)
+        values = (sum(series.values[:share]) / share, sum(series.values[-share:]) / share)
+    first = _Point(label=labels[0], value=values[0], interval=intervals[0], colour=_FADED)
+    last = _Point(label=labels[1], value=values[1], interval=intervals[1], strong=True)
+    return (first if len(series.steps) > 1 else None), last
 
 
 def _unit(metric: Metric) -> str:
@@ -136,5 +133,5 @@ def _row(metric: Metric, point: _Point, points: Sequence[_Point]) -> str:
         ),
         text("span", shown, class_="number"),
         text("span", between, class_="range"),
-        class_="row strong" if point.label in _STRONG else "row",
+        class_="row strong" if point.strong else "row",
     )

@@ -10,6 +10,8 @@ from tutelage.tracking import events
 from tutelage.tracking.events import Event, Interval
 from tutelage.tracking.run_folder import RunFolder
 
+_PASS, _AVERAGE = "eval/pass_at_k_fraction", "eval/avg_at_k_fraction"
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -38,6 +40,11 @@ class Run:
     def series(self, name: str) -> Series:
         """One metric over the run; empty where the run has not logged it."""
         return self.metrics.get(name, Series(steps=(), values=(), intervals=()))
+
+    def measured(self, name: str) -> bool:
+        """Whether the run has the metric and it says something of its own: at k = 1, pass@k is avg@k again."""
+        found = self.series(name)
+        return bool(found.steps) and not (name == _PASS and found.values == self.series(_AVERAGE).values)
 
     def setting(self, path: str) -> Any:
         """A value of the configuration by its dotted path; None where there is none."""

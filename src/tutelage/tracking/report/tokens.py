@@ -95,7 +95,8 @@ def _article(record: RolloutRecord, is_kl: bool) -> str:
         facts.append(f"context {record.context}")
     if record.feedback:
         facts.append(_shortened(record.feedback, 120))
-    head = element("header", _mark(record), text("strong", record.example_id), text("span", " · ".join(facts), class_="muted"))
+    name = text("strong", record.example_id) if record.example_id != record.prompt else ""
+    head = element("header", _mark(record), name, text("span", " · ".join(facts), class_="muted"))
     body = "".join(_token(record, place, values[place]) for place in range(min(len(record.tokens), _MOST_TOKENS)))
     rest = len(record.tokens) - _MOST_TOKENS
     more = text("p", f"{wording.count(rest, 'further token')} not shown.", class_="muted") if rest > 0 else ""
