@@ -120,6 +120,14 @@ def test_a_card_tells_before_and_after_and_whether_the_difference_is_sure(tmp_pa
     assert ("bad" in card) == ("worse" in told)
 
 
+def test_ends_that_are_not_the_runs_own_are_named_by_their_step(tmp_path: Path):
+    events = [(step, "eval", {ACCURACY: 0.5}, {}) for step in (25, 50)] + [(60, "train", {KL: 0.5}, {})]
+    card = headline.cards([load(small_run(tmp_path / "run", events).path)])
+    assert ">step 25<" in card
+    assert ">step 50<" in card
+    assert ">before<" not in card
+
+
 def test_pass_at_one_is_not_told_twice(tmp_path: Path, report):
     def run(name: str, passed: float) -> Path:
         metrics = {"eval/avg_at_k_fraction": 0.5, "eval/pass_at_k_fraction": passed}

@@ -48,10 +48,7 @@ def differences(runs: Sequence[Run]) -> str:
     if not unequal:
         return text("p", "The runs have the same configuration.", class_="muted")
     head = element("tr", text("th", "setting"), *(text("th", run.name) for run in runs))
-    rows = [
-        element("tr", text("th", key), *(_cell(found[key]) if key in found else text("td", "-") for found in settings))
-        for key in unequal
-    ]
+    rows = [element("tr", text("th", key), *(_cell(found.get(key, "-")) for found in settings)) for key in unequal]
     return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll")
 
 
