@@ -3,8 +3,8 @@
     python examples/whole_loop.py --steps 150
 
 A small random model teaches a smaller one. Nothing is downloaded. The library gives the parts: a sampler, the objective as a
-value, and the fused head that turns hidden states into a loss. `tutelage.training` does the same with micro-batches, checkpoints
-and everything else that a real run wants.
+value, and the fused head that turns hidden states into a loss. `tutelage.training` does the same with micro-batches,
+checkpoints and everything else that a real run wants.
 """
 
 import argparse
