@@ -12,14 +12,15 @@ from tutelage.run.overrides import ALIASES
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 PAGES = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+TOML = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CONTINUED = re.compile(r"\\\n\s*")
 
 
-def commands() -> list[tuple[str, str]]:
+def commands() -> list[tuple[Path, str]]:
     """Every `tutelage ...` line of every page, without what follows a comment sign."""
     lines = [
-        (page.stem, line.partition(" #")[0].strip())
+        (page, line.partition(" #")[0].strip())
         for page in PAGES
         for block in SHELL.findall(page.read_text())
         for line in CONTINUED.sub("", block).splitlines()
@@ -43,10 +44,10 @@ def test_pages_show_commands():
     assert {line.split()[1] for _, line in commands()} >= {"train", "eval", "doctor", "recipes"}
 
 
-@pytest.mark.parametrize(("page", "line"), commands())
+@pytest.mark.parametrize(("page", "line"), commands(), ids=lambda part: part.stem if isinstance(part, Path) else part)
 def test_a_command_of_a_page_can_be_given(page, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.toml").write_text('[student]\npath = "models/student"\n')
+    (tmp_path / "run.toml").write_text("".join(TOML.findall(page.read_text())[:1]))  # the file that the page shows
     name, *rest = shlex.split(line)[1:]
     assert name in COMMANDS
     starts_from_a_run = {"--from", "--resume"} & set(rest)

@@ -16,6 +16,7 @@ from tutelage.run.config import RunConfig
 from tutelage.run.overrides import changed, from_flags, from_tree, merged, read_file, to_tree
 from tutelage.teachers.parts import Average, Frozen, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
 from tutelage.types.schedules import Cosine, Linear
+from tutelage.verifiers import ExactMatch
 
 BASE = RunConfig(recipe=get("tropd").recipe(teacher="T"))
 
@@ -133,6 +134,18 @@ def test_a_switch_is_true_or_false():
     assert flagged("--student.template-options.enable_thinking", "false").student.template_options == {"enable_thinking": False}
 
 
+def test_a_text_that_looks_like_something_else_stays_a_text():
+    config = flagged("--verifier.kind", "exact_match", "--verifier.pattern", "[0-9]+", "--output", "true", "--data", "{x}")
+    assert isinstance(config.verifier, ExactMatch)
+    assert (config.verifier.pattern, config.output, config.data.path) == ("[0-9]+", "true", "{x}")
+    assert flagged("--verifier.pattern", "null", base=config).verifier == ExactMatch()
+
+
+@pytest.mark.parametrize(("text", "value"), [("512", 512), ("0.5", 0.5), ("true", True), ("high", "high"), ('["a"]', ["a"])])
+def test_where_anything_goes_a_value_is_what_it_looks_like(text, value):
+    assert flagged("--student.template-options.effort", text).student.template_options == {"effort": value}
+
+
 def test_columns_are_mapped_by_flags():
     assert flagged("--data.columns.prompt", "question").data.columns == {"prompt": "question"}
 
@@ -233,7 +246,7 @@ def test_all_findings_are_reported_at_once():
         (["--recipe.terms.0.scale", "much"], "recipe.terms.0.scale: Input should be a valid number"),
         (["--recipe.terms.0.scale.kind", "linear"], "recipe.terms.0.scale.start has no value, and no default."),
         (["--recipe.terms.1.signal.support.k", "0"], "recipe.terms.1.signal.support: TopK needs k >= 1, got 0."),
-        (["--student", '{"pth": 1}'], "student.path: Input should be a valid string"),
+        (["--student.lora", '{"rnk": 4}'], "There is no setting 'student.lora.rnk' (did you mean 'student.lora.rank'?)"),
         (["--optimiser", "adam"], "optimiser is a group of settings (learning_rate, warmup_steps"),
         (["--student.stop-token-ids", "4"], "student.stop_token_ids is a list, such as [1, 2]"),
         (["--training.num-steps", "2.5"], "training.num_steps: Input should be a valid integer"),

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tutelage.errors import ConfigError
 from tutelage.run.config import RunConfig
 from tutelage.run.explaining import explain
-from tutelage.run.setting_types import with_default_kinds
+from tutelage.run.setting_types import types_at, with_default_kinds
 
 Tree = dict[str, Any]
 """Settings as nested plain values, the form of a JSON file."""
@@ -111,7 +111,8 @@ def from_flags(arguments: Sequence[str]) -> Tree:
     """
     tree: Tree = {}
     for name, value in _pairs(arguments):
-        *branches, leaf = ALIASES.get(name, name).replace("-", "_").split(".")
+        path = ALIASES.get(name, name).replace("-", "_").split(".")
+        *branches, leaf = path
         here = tree
         for branch in branches:
             here = here.setdefault(branch, {})
@@ -119,7 +120,7 @@ def from_flags(arguments: Sequence[str]) -> Tree:
                 raise ConfigError(
                     f"--{name} is a part of {branch!r}, which another flag sets as a whole. Leave one of them out."
                 )
-        here[leaf] = _value(value)
+        here[leaf] = _value(value, types_at(RunConfig, path))
     return tree
 
 
@@ -136,11 +137,20 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _value(text: str) -> Any:
-    """Lists, objects, switches and null are read as JSON; numbers stay text, which validation turns into what a field needs."""
-    if text[:1] in ("[", "{") or text in ("true", "false", "null"):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"{text!r} looks like JSON but is not: {error}.") from error
-    return text
+def _value(text: str, types: Collection[Any]) -> Any:
+    """What a flag's text stands for, given the types that its setting may have; numbers are left to validation.
+
+    Lists, objects, switches and null are JSON, except where the setting is a text. Where anything goes, what can be read as
+    JSON is.
+    """
+    wanted = set(types)
+    if wanted and wanted <= {str, type(None)}:
+        return None if text == "null" and type(None) in wanted else text
+    if Any not in wanted and text[:1] not in ("[", "{") and text not in ("true", "false", "null"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if Any in wanted:
+            return text
+        raise ConfigError(f"{text!r} looks like JSON but is not: {error}.") from error

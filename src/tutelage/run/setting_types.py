@@ -1,6 +1,6 @@
 """The types behind a configuration: which settings exist, and which kinds a part comes in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -21,12 +21,26 @@ def setting_names(hint: Any, path: str = "") -> Iterator[str]:
             yield from setting_names(get_args(option)[0], f"{path}.0")
 
 
+def types_at(root: Any, path: Sequence[str]) -> list[Any]:
+    """The types that a setting may have, None's included, over all kinds of the parts on the way; nothing if there is none."""
+    found = [root]
+    for step in path:
+        inner = [inside(option, step) for hint in found for option in options_of(hint)]
+        found = [hint for hint in inner if hint is not None]
+    return [option for hint in found for option in branches_of(hint)]
+
+
 def options_of(hint: Any) -> list[Any]:
     """The branches of a union, without annotations and None."""
+    return [option for option in branches_of(hint) if option is not type(None)]
+
+
+def branches_of(hint: Any) -> list[Any]:
+    """The branches of a union, without annotations."""
     if get_origin(hint) is Annotated:
-        return options_of(get_args(hint)[0])
+        return branches_of(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
-        return [option for branch in get_args(hint) for option in options_of(branch) if option is not type(None)]
+        return [option for branch in get_args(hint) for option in branches_of(branch)]
     return [hint]
 
 
@@ -36,6 +50,8 @@ def inside(option: Any, step: Step) -> Any:
         return get_type_hints(option, include_extras=True).get(str(step))
     if get_origin(option) is tuple:
         return get_args(option)[0]
+    if get_origin(option) is Mapping:
+        return get_args(option)[1]
     return None
 
 
