@@ -75,8 +75,10 @@ class RolloutWriter:
         """Responses to a step's prompts; those of one prompt lie together and share a group.
 
         Raises:
-            DataError: The recipe trains on a column that an example lacks.
+            DataError: The recipe trains on a column that an example lacks, or a prompt has no tokens.
         """
+        for prompt in prompts:
+            _require_tokens(prompt)
         match self._source:
             case StudentRollouts(sampling=sampling):
                 return self._by_student(prompts, sampling, step=step)
@@ -132,7 +134,7 @@ class RolloutWriter:
 
     def _continued(self, prompts: Sequence[Prompt], source: TeacherPrefixRollouts, *, step: int) -> list[Rollout]:
         sampling, room = source.sampling, source.sampling.max_new_tokens
-        prefix_tokens = round(min(max(value_at(source.prefix_fraction, step), 0.0), 1.0) * room)
+        prefix_tokens = round(value_at(source.prefix_fraction, step) * room)
         if prefix_tokens == 0:
             return self._by_student(prompts, sampling, step=step)
         places = _repeated(len(prompts), sampling.n)
@@ -197,6 +199,14 @@ def _rollout(prompt: Prompt, group: int, parts: Sequence[tuple[Sample, Author]],
 
 def _repeated(num_prompts: int, n: int) -> list[int]:
     return [place for place in range(num_prompts) for _ in range(n)]
+
+
+def _require_tokens(prompt: Prompt) -> None:
+    if len(prompt.token_ids) == 0:
+        raise DataError(
+            f"The prompt of example {prompt.example.id!r} has no tokens, so nothing predicts the first token of a response. "
+            "Drop the row, or wrap plain text into a turn (wrap_prompts = 'always')."
+        )
 
 
 def _require_writer(teacher: Sampler | None) -> Sampler:

@@ -102,6 +102,14 @@ class TeacherPrefixRollouts:
     prefix_fraction: Scalar = 0.0
     """Teacher's share of `max_new_tokens`, in [0, 1]; usually a cosine from 1 to 0."""
 
+    def __post_init__(self) -> None:
+        share = self.prefix_fraction
+        ends = (share,) if isinstance(share, int | float) else (share.start, share.end)
+        if not all(0.0 <= end <= 1.0 for end in ends):
+            raise ConfigError(
+                f"TeacherPrefixRollouts needs 0 <= prefix_fraction <= 1, got {share!r}: it is a share of max_new_tokens."
+            )
+
 
 AnyRollouts = Annotated[
     StudentRollouts | DatasetRollouts | TeacherRollouts | MixedRollouts | TeacherPrefixRollouts, Field(discriminator="kind")

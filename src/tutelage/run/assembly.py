@@ -146,7 +146,7 @@ def _build(
     )
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
-    sampler = _sampler(student, report)
+    sampler = _sampler(student, report, autocast=learner.precision)
     held_out_prompts = read(held_out)
     return Assembled(
         student=student,
@@ -234,8 +234,8 @@ def _given_texts(prompts: Sequence[Prompt], text: Text, limit: int) -> list[Roll
     return given_responses(given, text=text, column="response", max_tokens=limit)
 
 
-def _sampler(model: LanguageModel, report: PreflightReport) -> CachedSampler:
-    return CachedSampler(model, vocab=report.vocab, stop_token_ids=report.stop_token_ids)
+def _sampler(model: LanguageModel, report: PreflightReport, *, autocast: torch.dtype | None = None) -> CachedSampler:
+    return CachedSampler(model, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=autocast)
 
 
 def _text(student: LanguageModel, report: PreflightReport) -> Text:
