@@ -133,3 +133,17 @@ def test_ids_that_are_repeated_are_made_unique_and_said(caplog):
         examples = read(*({"prompt": "p", "id": identity} for identity in ("a", "a", "a#2", "a", 7)))
     assert [example.id for example in examples] == ["a", "a#3", "a#2", "a#4", "7"]
     assert "2 of 5 rows share an id" in caplog.text
+
+
+def test_how_a_response_ended_is_read_from_a_column():
+    stopped, cut, unknown = read(
+        {"prompt": "1", "response": "2", "finish_reason": "stop"},
+        {"prompt": "2", "response": "3", "finish_reason": "length"},
+        {"prompt": "3", "response": "4"},
+    )
+    assert [example.finish_reason for example in (stopped, cut, unknown)] == ["stop", "length", None]
+
+
+def test_a_response_that_ended_in_another_way_is_refused():
+    with pytest.raises(DataError, match=r"row 0, column 'reason': .*'stop'.*'length'.*'content_filter'"):
+        read({"prompt": "1+1", "reason": "content_filter"}, finish_reason="reason")

@@ -81,6 +81,15 @@ def test_the_teachers_end_is_accepted_where_the_user_lets_the_student_stop_there
     assert "as asked for" in note_about(report, "end of sequence")
 
 
+def test_an_end_that_the_user_names_first_ends_responses_where_the_teacher_stops_there_too(model_around):
+    student = model_around("stories260K", stop_token_ids=(1, 2))
+    teacher = model_around("stories260K", stop_token_ids=(1, 2))
+    assert check_pair(recipe_for(), PLAIN, student=student, teacher=teacher).end_token_id == 2
+    named = check_pair(recipe_for(), PLAIN, student=student, teacher=teacher, stop_token_ids=(1, 2))
+    assert named.end_token_id == 1
+    assert named.stop_token_ids == {1, 2}
+
+
 def test_a_model_that_never_says_how_it_ends_is_refused(model_around):
     with pytest.raises(PreflightError, match=r"does not say what ends a response"):
         check_pair(recipe_for(teacher=SelfTeacher()), CHATS, student=model_around("gpt2", eos=None, template=CHATML))

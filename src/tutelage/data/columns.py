@@ -4,19 +4,19 @@ import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from tutelage.data.conversations import conversation, split_at_response
 from tutelage.data.readers import Row
 from tutelage.errors import DataError, nearest
-from tutelage.types import Example, Message
+from tutelage.types import Example, FinishReason, Message
 
 _LOG = logging.getLogger(__name__)
 
 TEXTS = ("answer", "solution", "privileged_context", "teacher_id")
 """Canonical columns that hold plain text, and that an example has a field of the same name for."""
 
-CANONICAL = ("prompt", "messages", "response", *TEXTS, "id")
+CANONICAL = ("prompt", "messages", "response", "finish_reason", *TEXTS, "id")
 """Columns that mean something here; all others are passed on under their own names."""
 
 
@@ -105,6 +105,7 @@ def _example(row: Row, origin: Mapping[str, str], consumed: frozenset[str], *, w
         id=identity or fallback_id,
         prompt=prompt,
         response=response,
+        finish_reason=_finish_reason(values.get("finish_reason"), where=f"{where}, column {origin.get('finish_reason')!r}"),
         extra={column: value for column, value in row.items() if column not in consumed and not _absent(value)},
         **texts,
     )
@@ -146,6 +147,15 @@ def _response(value: Any, *, where: str) -> str | None:
             )
         value = turns[0]["content"]
     return _text(value, where=where)
+
+
+def _finish_reason(value: Any, *, where: str) -> FinishReason | None:
+    if _absent(value) or value in get_args(FinishReason):
+        return None if _absent(value) else value
+    raise DataError(
+        f"{where}: a response ends by 'stop' (its writer ended it) or by 'length' (it was cut, so it gets no end of sequence), "
+        f"found {value!r}. Filter such rows out, or map another column."
+    )
 
 
 def _text(value: Any, *, where: str) -> str | None:

@@ -49,4 +49,4 @@ class ModelSource:
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Passed to the chat template, for example `enable_thinking`."""
     stop_token_ids: tuple[int, ...] = ()
-    """Ids that end a response; empty takes the model's own."""
+    """Ids that end a response; empty takes the model's own. The first one ends a data set's responses."""

@@ -159,7 +159,7 @@ class RolloutWriter:
 
 
 def given_responses(prompts: Sequence[Prompt], *, text: Text, column: ResponseColumn, max_tokens: int) -> list[Rollout]:
-    """The data's own responses, ended by the student's end of sequence; a cut one has none.
+    """The data's own responses, ended by the student's end of sequence; one that is cut, here or by its writer, has none.
 
     Raises:
         DataError: An example lacks the column.
@@ -167,10 +167,12 @@ def given_responses(prompts: Sequence[Prompt], *, text: Text, column: ResponseCo
     found: list[Rollout] = []
     for place, prompt in enumerate(prompts):
         ids = text.encode_response(_response(prompt.example, column))
+        was_cut = column == "response" and prompt.example.finish_reason == "length"
+        kept = ids[:-1][:max_tokens] if was_cut else ids[:max_tokens]
         sample = Sample(
-            token_ids=torch.tensor(ids[:max_tokens], dtype=torch.long),
-            log_probs=torch.full((min(len(ids), max_tokens),), torch.nan),
-            finish="stop" if len(ids) <= max_tokens else "length",
+            token_ids=torch.tensor(kept, dtype=torch.long),
+            log_probs=torch.full((len(kept),), torch.nan),
+            finish="length" if was_cut or len(kept) < len(ids) else "stop",
         )
         found.append(_rollout(prompt, place, [(sample, Author.DATASET)], text=text, step=0))
     return found

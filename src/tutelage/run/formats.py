@@ -23,7 +23,8 @@ class Ending:
     stop_token_ids: frozenset[int]
     """Sampling stops at any of them."""
     end_token_id: int
-    """What is appended to a data set's responses: the end that the teacher expects, where there is a teacher."""
+    """What is appended to a data set's responses: the end that the teacher expects, where there is a teacher; the first of the
+    ids that the user chose, where the teacher stops there as well."""
     notes: tuple[str, ...] = ()
 
 
@@ -43,7 +44,8 @@ def ending(student: LanguageModel, teacher: LanguageModel | None, *, chosen: Seq
     if teacher is None or teacher is student:
         return Ending(stop_token_ids=student.stop_token_ids | {own}, end_token_id=own)
     theirs = end_of(teacher)
-    if own != theirs and theirs not in chosen:
+    end = own if chosen and own in teacher.stop_token_ids else theirs
+    if own != end and theirs not in chosen:
         raise PreflightError(
             f"The student ends a response with {_name(student, own)}, the teacher with {_name(teacher, theirs)}. The teacher "
             "gives the student's end almost no probability, so the student would be taught never to stop while its other "
@@ -58,7 +60,7 @@ def ending(student: LanguageModel, teacher: LanguageModel | None, *, chosen: Seq
         names = ", ".join(_name(student, index) for index in extra)
         notes.append(f"Only one side lists {names} as a stop id; sampling stops at the ids of both.")
     union = student.stop_token_ids | teacher.stop_token_ids | {own, theirs}
-    return Ending(stop_token_ids=union, end_token_id=theirs, notes=tuple(notes))
+    return Ending(stop_token_ids=union, end_token_id=end, notes=tuple(notes))
 
 
 def end_of(model: LanguageModel, *, chosen: Sequence[int] = ()) -> int:

@@ -1,8 +1,8 @@
 """Frozen value types that flow through the loop, from prompts to the objective."""
 
-from tutelage.types.examples import Example, Message
+from tutelage.types.examples import Example, FinishReason, Message
 from tutelage.types.head import Head
-from tutelage.types.rollouts import Author, FinishReason, Rollout, Verdict
+from tutelage.types.rollouts import Author, Rollout, Verdict
 from tutelage.types.signals import (
     Capability,
     FullSignal,

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Message = Mapping[str, Any]
 """One turn of a conversation: at least `role` and `content`."""
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: the writer ended the response itself. `length`: it was cut, and a cut is never an end of sequence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +21,8 @@ class Example:
     """Plain text, or a conversation that ends before the response."""
     response: str | None = None
     """The data set's own response: the last assistant turn of `messages`, where there is one."""
+    finish_reason: FinishReason | None = None
+    """How that response ended; None means that its writer ended it."""
     answer: str | None = None
     """Short reference answer, for verifiers."""
     solution: str | None = None

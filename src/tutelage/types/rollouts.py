@@ -3,15 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tutelage.types.examples import Example
-
-FinishReason = Literal["stop", "length"]
-"""`stop`: the writer ended the response itself. `length`: it was cut, and a cut is never an end of sequence."""
+from tutelage.types.examples import Example, FinishReason
 
 
 class Author(IntEnum):
