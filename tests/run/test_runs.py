@@ -17,6 +17,7 @@ from tutelage.errors import CheckpointError, DataError, Interrupted, NumericsErr
 from tutelage.models import LanguageModel, Lora, ModelSource
 from tutelage.run import api
 from tutelage.tracking import events
+from tutelage.tracking.rollout_table import RolloutRecord, read_table
 from tutelage.training.settings import CheckpointSettings
 from tutelage.verifiers import FunctionVerifier
 
@@ -182,3 +183,15 @@ def test_a_prompt_longer_than_the_context_is_refused_before_the_first_step(pair,
     with pytest.raises(DataError, match="too-long"):
         api.train(replace(config, data=replace(config.data, path=str(long))))
     assert not (tmp_path / "run").exists()
+
+
+def test_tables_of_rollouts_say_what_each_token_weighed_and_what_became_of_the_context(pair, tmp_path):
+    trusting = api.train(pair.config("tropd", tmp_path / "tropd", evaluation_data=None))
+    weighed = [weight for row in tables(trusting.folder) for weight in row.weights]
+    assert set(weighed) == {1.0}  # inside or outside: each token weighs one in exactly one of the two complementary terms
+    teaching = api.train(pair.config("opsd", tmp_path / "opsd", evaluation_data=None))
+    assert {row.context for row in tables(teaching.folder)} == {"injected:solution"}
+
+
+def tables(folder: Path) -> list[RolloutRecord]:
+    return [row for path in sorted((folder / "rollouts").iterdir()) for row in read_table(path)]

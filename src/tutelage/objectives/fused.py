@@ -37,7 +37,7 @@ class Evaluation:
     weights: Mapping[str, float]
     """Mean token weight of each term over the tokens it acts on: the share that a mask keeps."""
     statistics: Mapping[str, Float[Tensor, " row"]]
-    """Per-row statistics, detached; empty unless asked for."""
+    """Per-row statistics, detached, and `token_weight`, the sum of the terms' weights; empty unless asked for."""
 
 
 def evaluate(
@@ -83,7 +83,7 @@ def evaluate(
         loss=loss,
         terms={name: float(value) for name, value in zip(names, work.losses.cpu(), strict=True)},
         weights={name: float(value) for name, value in zip(names, (work.weights / counts).cpu(), strict=True)},
-        statistics=work.statistics,
+        statistics=work.statistics | ({"token_weight": work.token_weights} if statistics else {}),
     )
 
 
@@ -108,6 +108,7 @@ class _Work:
         self._values = torch.zeros(batch.num_rows, dtype=torch.float64, device=batch.token.device)
         self.losses = torch.zeros(len(plan.terms), dtype=torch.float64, device=batch.token.device)
         self.weights = torch.zeros_like(self.losses)
+        self.token_weights = torch.zeros(batch.num_rows, device=batch.token.device)
         self.statistics = blank(batch) if statistics else {}
 
     def run(self, hidden: Float[Tensor, "row width"], carry: "_Gradients | None") -> Float[Tensor, ""]:
@@ -147,7 +148,9 @@ class _Work:
         values = factor * torch.where(kept, found.values, 0.0)
         self._values[rows] += values
         self.losses[index] += values.sum()
-        self.weights[index] += weight[coefficients != 0.0].sum()
+        weight = torch.where(coefficients != 0.0, weight, 0.0)
+        self.weights[index] += weight.sum()
+        self.token_weights[rows] += weight
         if slope is None:
             return
         factor = factor.to(slope.dtype).unsqueeze(-1)

@@ -1,11 +1,8 @@
 """Where finished steps and evaluations go: metrics, tables of rollouts, the terminal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 from typing import Any, final
-
-from jaxtyping import Float
-from torch import Tensor
 
 from tutelage.diagnostics import rollout_metrics, signal_metrics
 from tutelage.evaluation import EvaluationResult
@@ -14,7 +11,7 @@ from tutelage.tracking.progress import RunProgress
 from tutelage.tracking.rollout_table import RolloutRecord, pieces, write_table
 from tutelage.training.loop import StepRecord
 from tutelage.training.settings import LoggingSettings, OptimiserSettings
-from tutelage.types import Author, Rollout, StepBatch, Verdict
+from tutelage.types import Author
 
 _COLUMNS = {
     "student_log_probs": "student_log_prob",
@@ -22,6 +19,7 @@ _COLUMNS = {
     "reverse_kl_nats": "reverse_kl_nats",
     "forward_kl_nats": "forward_kl_nats",
     "student_entropy_nats": "student_entropy_nats",
+    "weights": "token_weight",
 }
 """Column of a rollout table -> per-row statistic."""
 
@@ -58,7 +56,8 @@ class RunRecorder:
         self._tracker.log(record.step, metrics)
         self._progress.update(record.step, metrics)
         if self._table_due(record.step):
-            self._write_table(record.step, record.rollouts, record.verdicts, record.taught.batch, record.update.statistics)
+            kept = range(min(len(record.rollouts), MAX_TABLE_ROLLOUTS))
+            write_table(self._folder.rollout_file(record.step), [self._row(record, index) for index in kept])
             shown = record.rollouts[: self._logging.show_rollouts]
             prompts = [self._decode(rollout.prompt_ids.tolist()) for rollout in shown]
             self._progress.show_rollouts(prompts, [rollout.text for rollout in shown])
@@ -95,29 +94,9 @@ class RunRecorder:
             metrics["context/injected_fraction"] = record.taught.injected_fraction
         return metrics | signal_metrics(batch, update.statistics) | rollout_metrics(record.rollouts, record.verdicts)
 
-    def _write_table(
-        self,
-        step: int,
-        rollouts: Sequence[Rollout],
-        verdicts: Sequence[Verdict],
-        batch: StepBatch,
-        statistics: Mapping[str, Float[Tensor, " row"]],
-    ) -> None:
-        records = [
-            self._row(step, index, rollout, verdict, batch, statistics)
-            for index, (rollout, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
-        ]
-        write_table(self._folder.rollout_file(step), records[:MAX_TABLE_ROLLOUTS])
-
-    def _row(
-        self,
-        step: int,
-        index: int,
-        rollout: Rollout,
-        verdict: Verdict,
-        batch: StepBatch,
-        statistics: Mapping[str, Float[Tensor, " row"]],
-    ) -> RolloutRecord:
+    def _row(self, record: StepRecord, index: int) -> RolloutRecord:
+        rollout, verdict = record.rollouts[index], record.verdicts[index]
+        batch, statistics, reasons = record.taught.batch, record.update.statistics, record.taught.reasons
         rows = batch.rows_of([index])
         places, ids = batch.position[rows].tolist(), rollout.response_ids.tolist()
         columns: dict[str, Any] = {
@@ -126,7 +105,7 @@ class RunRecorder:
             if name in statistics
         }
         return RolloutRecord(
-            step=step,
+            step=record.step,
             group=rollout.group,
             example_id=rollout.example.id,
             prompt=self._decode(rollout.prompt_ids.tolist()),
@@ -141,6 +120,7 @@ class RunRecorder:
             reward=verdict.reward,
             correct=verdict.correct,
             feedback=verdict.feedback,
+            context=reasons[index] if reasons else None,
             **columns,
         )
 

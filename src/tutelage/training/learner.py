@@ -13,7 +13,7 @@ from tutelage.models import LanguageModel
 from tutelage.objectives import Evaluation, Temperatures, Term, evaluate, plan
 from tutelage.objectives.fused import Budget
 from tutelage.objectives.plan import Plan, statistics_needed
-from tutelage.training.measuring import Signals, blank, groups, measure_step, select, student_states
+from tutelage.training.measuring import Signals, groups, measure_step, select, student_states
 from tutelage.training.schedule import learning_rate
 from tutelage.training.settings import OptimiserSettings, TrainingSettings
 from tutelage.types import StepBatch
@@ -160,10 +160,11 @@ def _combine(
         acting = [int(batch.select(rows).rows_by(term.authors).sum()) for rows, _ in parts]
         total = sum(count * part.weights[term.name] for count, (_, part) in zip(acting, parts, strict=True))
         weights[term.name] = total / max(sum(acting), 1)
-    statistics = blank(batch) if any(part.statistics for _, part in parts) else {}
+    statistics: dict[str, Tensor] = {}
     for rows, part in parts:
         for name, values in part.statistics.items():
-            statistics[name][rows] = values
+            whole = statistics.setdefault(name, values.new_full((batch.num_rows,), torch.nan))
+            whole[rows] = values
     return Update(
         loss=sum(losses.values()), terms=losses, weights=weights, gradient_norm=norm, learning_rate=rate, statistics=statistics
     )

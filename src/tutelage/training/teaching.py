@@ -1,7 +1,6 @@
 """The teacher's side of a step: supervision for the rows that can have it, counts for those that cannot."""
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 from tutelage.teachers import Teacher
@@ -15,16 +14,14 @@ class Taught:
 
     batch: StepBatch
     signals: Signals
-    reasons: Counter[str] = field(default_factory=Counter[str])
-    """How often each outcome of building the teacher's context occurred, one per rollout; empty without a context."""
+    reasons: tuple[str, ...] = ()
+    """What became of the teacher's context, one per rollout of the step; empty without a teacher."""
 
     @property
     def injected_fraction(self) -> float | None:
         """Share of rollouts whose teacher read the privileged context; None where the recipe has none."""
-        told = {reason: count for reason, count in self.reasons.items() if reason.startswith(("injected", "skipped"))}
-        if not told:
-            return None
-        return sum(count for reason, count in told.items() if reason.startswith("injected")) / sum(told.values())
+        told = [reason.startswith("injected") for reason in self.reasons if reason.startswith(("injected", "skipped"))]
+        return sum(told) / len(told) if told else None
 
 
 @final
@@ -44,8 +41,7 @@ class Teaching:
         if self.teacher is None:
             return Taught(batch=batch, signals={})
         scored = self.teacher.score(batch)
-        reasons = Counter(scored.reasons)
         if bool(scored.rows_taught.all()):
-            return Taught(batch=batch, signals={self._name: scored.signal}, reasons=reasons)
+            return Taught(batch=batch, signals={self._name: scored.signal}, reasons=scored.reasons)
         rows = scored.rows_taught.nonzero().squeeze(-1)
-        return Taught(batch=batch.select(rows), signals={self._name: scored.signal.select(rows)}, reasons=reasons)
+        return Taught(batch=batch.select(rows), signals={self._name: scored.signal.select(rows)}, reasons=scored.reasons)
