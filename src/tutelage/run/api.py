@@ -2,10 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tutelage.errors import CheckpointError
+from tutelage.errors import CheckpointError, TutelageError
 from tutelage.evaluation import EvaluationResult
 from tutelage.run.assembly import Assembled, assemble, prompt_order
 from tutelage.run.config import RunConfig
@@ -116,13 +117,16 @@ def _run(config: RunConfig, assembled: Assembled, folder: RunFolder, *, resumed:
             loop.restore(parts, checkpoint.load(resumed))
         try:
             last = loop.train(parts, start=start, num_steps=num_steps, should_stop=should_stop)
+        except TutelageError:
+            with suppress(TutelageError):  # why the run ended matters more than its report
+                write_report(folder.path)
+            raise
         finally:
             tracker.close()
-            report = write_report(folder.path)
     return Result(
         folder=folder.path,
         student=last.student,
-        report=report,
+        report=write_report(folder.path),
         evaluations=evaluations,
         notes=assembled.report.notes,
     )
