@@ -28,7 +28,7 @@ TEACHER = Pretraining(
     shape=Shape(hidden=192, layers=2, heads=6, kv_heads=2, head_dim=32, intermediate=384), num_steps=300, num_problems=8192
 )
 STUDENT = Pretraining(
-    shape=Shape(hidden=96, layers=2, heads=3, kv_heads=1, head_dim=32, intermediate=192),
+    shape=Shape(hidden=96, layers=2, heads=6, kv_heads=2, head_dim=16, intermediate=192),
     num_steps=200,
     prompts_per_step=64,
     num_problems=8192,
