@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(asdict(result), default=str))
         return 0
-    print(f"{result.table()}\n\nstudent  {result.student}\nreport   {result.report}\n({result.seconds:.0f} s in all)")
+    print(f"{result.table()}\n{result.seconds:.0f} s in all\n\nstudent  {result.student}\nreport   {result.report}")
     return 0
