@@ -467,7 +467,11 @@ def test_float32_is_close_to_float64(head_dtype):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_products_that_read_bfloat16_give_exact_logits_and_gradients_within_its_rounding():
+@pytest.mark.parametrize("rows", [7, 20])
+def test_products_that_read_bfloat16_give_exact_logits_and_gradients_within_its_rounding(rows, monkeypatch):
+    monkeypatch.setattr(
+        o.Budget, "panels", lambda self, total, **_: [slice(i, min(i + rows, total)) for i in range(0, total, rows)]
+    )
     terms = [o.Term(name="loss", signal=o.ReverseKL())]
     single = dense.problem(vocab=64, width=32, lengths=(20,), dtype=torch.float32)
     signal = single.teachers["teacher"]

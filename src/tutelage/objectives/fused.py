@@ -76,8 +76,12 @@ def evaluate(
         plan, batch, hidden = plan.select(rows), batch.select(rows), hidden[rows]
         teachers = {name: signal.select(rows) for name, signal in teachers.items()}
     work = _Work(plan, batch, head, teachers, temperatures, budget, statistics=statistics)
+    wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, head.weight, head.bias))
     with torch.autocast(hidden.device.type, enabled=False):
-        loss = cast(Tensor, _FusedHead.apply(hidden, head.weight, head.bias, work))  # pyright: ignore  # torch leaves it untyped
+        if wanted:
+            loss = cast(Tensor, _FusedHead.apply(hidden, head.weight, head.bias, work))  # pyright: ignore  # untyped in torch
+        else:
+            loss = work.run(hidden.detach(), None)
     names = [term.name for term in plan.terms]
     return Evaluation(
         loss=loss,
@@ -227,11 +231,9 @@ class _FusedHead(torch.autograd.Function):
         bias: Float[Tensor, " vocab"] | None,
         work: _Work,
     ) -> Float[Tensor, ""]:
-        wanted = ctx.needs_input_grad[:3]
-        gradients = _Gradients(hidden, weight, bias, wanted) if any(wanted) else None
+        gradients = _Gradients(hidden, weight, bias, ctx.needs_input_grad[:3])
         loss = work.run(hidden.detach(), gradients)
-        if gradients is not None:
-            ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
+        ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         ctx.kinds = (weight.dtype, None if bias is None else bias.dtype)
         ctx.used = False
         return loss

@@ -58,6 +58,10 @@ class Budget:
         return _slices(total, ceil(total / max(1, ceil(total / most))))
 
 
+Said = TopKSignal | SampledSignal | tuple[Projection, Float[Tensor, "row vocab"]]
+"""A teacher's signal, a whole one as its head and the panel's raw logits."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Panel:
     """The rows of one product. Its tensors are overwritten by the next panel's."""
@@ -68,7 +72,7 @@ class Panel:
     """The student's raw logits; whoever walks may overwrite a tile's part once it is done with the tile."""
     student: Projection
     batch: StepBatch
-    teachers: Mapping[str, TeacherSignal | tuple[Projection, Float[Tensor, "row vocab"]]]
+    teachers: Mapping[str, Said]
 
     def tiles(self) -> Iterator[tuple[slice, Float[Tensor, "row vocab"], Rows]]:
         """For each tile its place in the batch, its part of `product`, and what signals and weights see of it."""
@@ -108,21 +112,19 @@ def walk(
             "temperature 1, which cannot be rescaled. Set it to 1, or load the teacher in process."
         )
     for rows in budget.panels(batch.num_rows, vocab=head.vocab_size, sides=1 + len(whole)):
-        said: dict[str, TeacherSignal | tuple[Projection, Tensor]] = {}
+        said: dict[str, Said] = {}
         for name, signal in teachers.items():
             said[name] = (whole[name], whole[name].panel(signal.hidden[rows])) if isinstance(signal, FullSignal) else signal
         yield Panel(rows=rows, product=student.panel(hidden[rows]), student=student, batch=batch, teachers=said)
 
 
-def _read(said: TeacherSignal | tuple[Projection, Tensor], rows: slice, tile: slice, batch: StepBatch) -> TeacherRows:
+def _read(said: Said, rows: slice, tile: slice, batch: StepBatch) -> TeacherRows:
     match said:
         case TopKSignal():
             part = said.select(rows)
             return TeacherRows(top_ids=part.ids, top_log_probs=part.log_probs, sampled=part.sampled)
         case SampledSignal():
             return TeacherRows(sampled=said.select(rows).sampled)
-        case FullSignal():
-            raise AssertionError("a whole distribution is read through its panel")
         case projection, product:
             log_probs = projection.log_probs(product[tile])
             return TeacherRows(log_probs=log_probs, sampled=log_probs.gather(-1, batch.token.unsqueeze(-1)).squeeze(-1))
