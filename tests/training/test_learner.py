@@ -145,8 +145,9 @@ def test_measured_statistics_are_those_of_the_step(pair):
         parts.student, taught.batch, taught.signals, vocab=parts.report.vocab, budget_tokens=30, budget=Budget()
     )
     update = parts.learner.update(taught.batch, taught.signals, step=0, statistics=True)
-    for key, values in update.statistics.items():
-        torch.testing.assert_close(measured[key], values, rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert set(update.statistics) == {*measured, "token_weight"}
+    for key, values in measured.items():
+        torch.testing.assert_close(update.statistics[key], values, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def test_a_score_function_without_importance_has_the_same_first_step(pair):
