@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tutelage.errors import ConfigError, ModelError
+from tutelage.errors import ConfigError, ModelError, NumericsError
 from tutelage.models import Lora, ModelSource, load
+from tutelage.rollouts import CachedSampler
+from tutelage.rollouts.sources import Sampling
 
 
 def _rewrite_config(folder: Path, **changes: object) -> None:
@@ -84,6 +87,15 @@ def test_a_weight_that_is_missing_is_named_and_never_left_random(folder):
         load(ModelSource(path=str(folder)), role="student")
 
 
+def test_weights_that_are_not_finite_are_left_to_those_who_can_say_where(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model = load(ModelSource(path=str(folder)), role="student")
+    with pytest.raises(NumericsError, match="not finite"):
+        CachedSampler(model, vocab=model.vocab_size, stop_token_ids=frozenset()).sample([[1]], Sampling(), seed=0)
+
+
 def test_weights_of_another_size_are_refused(folder):
     _rewrite_config(folder, intermediate_size=32)
     with pytest.raises(ModelError, match="cannot be loaded"):
@@ -126,6 +138,18 @@ def test_only_adapters_train_under_lora(folder):
     trained = model.trainable_state()
     assert trained
     assert all("lora_" in name and 4 in tensor.shape for name, tensor in trained.items())
+
+
+def test_adapters_without_their_package_name_the_extra_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match=r"tutelage\[peft\]"):
+        load(ModelSource(path=str(folder), lora=Lora(rank=4)), role="student")
+
+
+def test_adapters_of_a_reduced_student_keep_float32_because_small_steps_vanish_otherwise(folder):
+    model = load(ModelSource(path=str(folder), dtype="bfloat16", lora=Lora(rank=4)), role="student")
+    assert model.dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in model.trainable_parameters()} == {torch.float32}
 
 
 def test_an_untrained_adapter_changes_nothing(folder):

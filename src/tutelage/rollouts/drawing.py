@@ -45,12 +45,12 @@ def _kept(
     by_rank = 0 < sampling.top_k < vocab
     if sampling.top_p == 1.0:
         return logits.topk(sampling.top_k, dim=-1) if by_rank else (logits, None)
-    total = logits.logsumexp(-1, keepdim=True)
-    values, ids = logits.topk(sampling.top_k if by_rank else min(_CANDIDATES, vocab), dim=-1)
-    if by_rank:
-        total = values.logsumexp(-1, keepdim=True)
-    elif bool(((values - total).exp().sum(-1) < sampling.top_p).any()):
-        values, ids = logits.sort(dim=-1, descending=True)
+    count = sampling.top_k if by_rank else min(_CANDIDATES, vocab)
+    values, ids = logits.topk(count, dim=-1)
+    total = (values if by_rank else logits).logsumexp(-1, keepdim=True)
+    while not by_rank and count < vocab and bool(((values - total).exp().sum(-1) < sampling.top_p).any()):
+        count = min(8 * count, vocab)
+        values, ids = logits.topk(count, dim=-1)
     mass = (values - total).double().exp()
     outside = mass.cumsum(-1) - mass >= sampling.top_p  # the entry that crosses the bound is inside
     outside[:, 0] = False
