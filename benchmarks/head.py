@@ -10,7 +10,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ from tutelage import objectives as o
 from tutelage.objectives.fused import Budget
 from tutelage.types import Author, Example, FullSignal, Head, Rollout, StepBatch
 
-SHAPES = ((151_936, 512, 512), (151_936, 512, 1024), (151_936, 1024, 512), (512, 2048, 128))
+SHAPES = ((151_936, 512, 512), (151_936, 512, 1024), (512, 2048, 128))
+ROWS_FOR_MEMORY = (256, 512, 1024)
 SIGNALS: dict[str, o.Term] = {
     "reverse_kl": o.Term(name="loss", signal=o.ReverseKL()),
     "forward_kl": o.Term(name="loss", signal=o.ForwardKL()),
@@ -46,15 +48,15 @@ def step(rows: int, vocab: int) -> StepBatch:
     return StepBatch.of([rollout])
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Least processor time after one warm-up: on one thread, wall time without what else the machine does."""
-    work()
-    taken: list[float] = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        taken.append(time.process_time() - start)
-    return min(taken)
+def seconds(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Least processor time of each work after one warm-up, all in turn so that what else the machine does meets all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(1 + repeats):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            taken[name].append(time.process_time() - start)
+    return {name: min(values[1:]) for name, values in taken.items()}
 
 
 def peak_mib(work: Callable[[], object]) -> float | None:
@@ -68,52 +70,75 @@ def peak_mib(work: Callable[[], object]) -> float | None:
     return (int(status.read_text().split("VmHWM:")[1].split()[0]) - before) / 1024
 
 
-def measure(vocab: int, rows: int, width: int, *, repeats: int, budget: Budget) -> dict[str, object]:
-    """Figures of one shape."""
-    torch.manual_seed(0)
-    hidden = torch.randn(rows, width)
-    weight = torch.nn.Parameter(4.0 * torch.randn(vocab, width) / width**0.5)
-    teacher = FullSignal(hidden=hidden + 0.3 * torch.randn(rows, width), head=Head(weight=weight.detach().clone()))
-    batch = step(rows, vocab)
+class Case:
+    """One shape: random student and teacher, and what is timed on them."""
 
-    buffers = [torch.empty(rows, vocab), torch.empty_like(hidden), torch.empty(vocab, width)]
+    def __init__(self, vocab: int, rows: int, width: int, *, budget: Budget) -> None:
+        torch.manual_seed(0)
+        self.budget, self.batch = budget, step(rows, vocab)
+        self.hidden = torch.randn(rows, width)
+        self.weight = torch.nn.Parameter(4.0 * torch.randn(vocab, width) / width**0.5)
+        self.teacher = FullSignal(
+            hidden=self.hidden + 0.3 * torch.randn(rows, width), head=Head(weight=self.weight.detach().clone())
+        )
 
-    def bare() -> None:
-        with torch.no_grad():
-            torch.mm(teacher.hidden, teacher.head.weight.T, out=buffers[0])
-            torch.mm(hidden, weight.T, out=buffers[0])
-            torch.mm(buffers[0], weight, out=buffers[1])
-            torch.mm(buffers[0].T, hidden, out=buffers[2])
+    def bare(self) -> Callable[[], None]:
+        """The four products, into memory that is there already."""
+        logits, weight = torch.empty(len(self.hidden), len(self.weight)), self.weight.detach()
+        to_hidden, to_weight = torch.empty_like(self.hidden), torch.empty_like(weight)
 
-    def fused(term: o.Term, *, described: bool = False) -> None:
-        states = hidden.clone().requires_grad_()
-        weight.grad = None
-        plan = o.plan([term], batch)
+        def products() -> None:
+            torch.mm(self.teacher.hidden, self.teacher.head.weight.T, out=logits)
+            torch.mm(self.hidden, weight.T, out=logits)
+            torch.mm(logits, weight, out=to_hidden)
+            torch.mm(logits.T, self.hidden, out=to_weight)
+
+        return products
+
+    def fused(self, term: o.Term, *, described: bool = False) -> None:
+        """The whole objective: plan, loss, both gradients."""
+        self.weight.grad = None
         found = o.evaluate(
-            plan,
-            batch,
-            hidden=states,
-            head=Head(weight=weight),
-            teachers={"teacher": teacher},
-            budget=budget,
+            o.plan([term], self.batch),
+            self.batch,
+            hidden=self.hidden.clone().requires_grad_(),
+            head=Head(weight=self.weight),
+            teachers={"teacher": self.teacher},
+            budget=self.budget,
             statistics=described,
         )
         found.loss.backward()
 
-    products = seconds(bare, repeats)
-    buffers.clear()
-    cases = {name: (lambda term=term: fused(term)) for name, term in SIGNALS.items()}
-    cases["reverse_kl_and_statistics"] = lambda: fused(SIGNALS["reverse_kl"], described=True)
-    times = {name: seconds(case, repeats) for name, case in cases.items()}
+
+def times(vocab: int, rows: int, width: int, *, repeats: int, budget: Budget) -> dict[str, object]:
+    """Figures of one shape."""
+    case = Case(vocab, rows, width, budget=budget)
+    works: dict[str, Callable[[], None]] = {"four_products": case.bare()}
+    works |= {name: partial(case.fused, term) for name, term in SIGNALS.items()}
+    works["reverse_kl_and_statistics"] = partial(case.fused, SIGNALS["reverse_kl"], described=True)
+    found = seconds(works, repeats)
+    products = found.pop("four_products")
     return {
         "vocab": vocab,
         "rows": rows,
         "width": width,
         "four_products_seconds": products,
-        "fused_seconds": times,
-        "fused_over_products": {name: value / products for name, value in times.items()},
+        "fused_seconds": found,
+        "fused_over_products": {name: value / products for name, value in found.items()},
+    }
+
+
+def memory(rows: int, *, vocab: int = 151_936, width: int = 512, budget: Budget) -> dict[str, object]:
+    """Peak of one evaluation, the gradient of the head's weight included."""
+    case = Case(vocab, rows, width, budget=budget)
+    work = partial(case.fused, SIGNALS["reverse_kl"], described=True)
+    return {
+        "vocab": vocab,
+        "rows": rows,
+        "width": width,
+        "logits_of_one_side_mib": rows * vocab * 4 / 2**20,
         "weight_gradient_mib": vocab * width * 4 / 2**20,
-        "peak_above_inputs_mib": peak_mib(cases["reverse_kl_and_statistics"]),
+        "peak_above_inputs_mib": peak_mib(work),
     }
 
 
@@ -132,7 +157,8 @@ def main() -> None:
         "threads": 1,
         "dtype": "float32",
         "chunk_mib": arguments.chunk_mib,
-        "shapes": [measure(*shape, repeats=arguments.repeats, budget=budget) for shape in arguments.shape or SHAPES],
+        "memory": [memory(rows, budget=budget) for rows in ROWS_FOR_MEMORY],
+        "times": [times(*shape, repeats=arguments.repeats, budget=budget) for shape in arguments.shape or SHAPES],
     }
     text = json.dumps(report, indent=2) + "\n"
     if arguments.out:
