@@ -25,7 +25,7 @@ from tutelage.training.settings import CheckpointSettings, LoggingSettings, Opti
 _LOG = logging.getLogger(__name__)
 
 TEACHER = Pretraining(
-    shape=Shape(hidden=192, layers=2, heads=6, kv_heads=2, head_dim=32, intermediate=384), num_steps=300, num_problems=8192
+    shape=Shape(hidden=192, layers=2, heads=6, kv_heads=2, head_dim=32, intermediate=384), num_steps=400, num_problems=8192
 )
 STUDENT = Pretraining(
     shape=Shape(hidden=96, layers=2, heads=6, kv_heads=2, head_dim=16, intermediate=192),
