@@ -67,7 +67,7 @@ def test_a_teacher_with_another_tokenizer_is_refused(model_around):
 
 def test_an_end_of_sequence_of_its_own_is_refused_with_the_remedy(model_around):
     student, teacher = model_around("qwen3", eos="<|endoftext|>"), model_around("qwen3", eos="<|im_end|>")
-    with pytest.raises(PreflightError, match=r"151643.*151645.*never to stop.*--student\.stop-token-ids 151645"):
+    with pytest.raises(PreflightError, match=r"151643.*151645.*never to stop.*--student\.stop-token-ids '\[151645\]'"):
         check_pair(recipe_for(), PLAIN, student=student, teacher=teacher)
 
 

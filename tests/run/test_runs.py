@@ -176,6 +176,12 @@ def test_a_folder_without_checkpoints_cannot_be_resumed(pair, tmp_path):
         api.resume(tmp_path / "run")
 
 
+def test_an_output_that_holds_a_run_is_refused_before_any_model_is_looked_for(pair, tmp_path):
+    config = pair.config("opd", api.train(pair.config("opd", tmp_path / "run")).folder)
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        api.train(replace(config, student=ModelSource(path=str(tmp_path / "nowhere"))))
+
+
 def test_a_prompt_longer_than_the_context_is_refused_before_the_first_step(pair, tmp_path):
     long = tmp_path / "long.jsonl"
     long.write_text(json.dumps({"id": "too-long", "prompt": "1+" * 400}) + "\n")

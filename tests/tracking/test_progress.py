@@ -18,6 +18,17 @@ def test_elsewhere_than_on_a_terminal_a_line_appears_every_few_steps_and_at_the_
     assert all("reverse kl 0.500" in line for line in lines)
 
 
+def test_a_line_is_repeated_only_where_its_numbers_changed():
+    stream = io.StringIO()
+    with RunProgress(20, every=10, console=Console(file=stream, soft_wrap=True)) as progress:
+        progress.update(10, {"signal/reverse_kl_nats": 0.5})
+        progress.update(10, {"eval/mean_length_tokens": 3.0})  # is not shown
+        progress.update(10, {"eval/greedy_accuracy_fraction": 0.5})
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "greedy accuracy 50.0 %" in lines[1]
+
+
 def test_a_line_tells_remaining_time_speed_and_the_last_evaluation():
     stream = io.StringIO()
     with RunProgress(20, every=1, console=Console(file=stream, soft_wrap=True)) as progress:

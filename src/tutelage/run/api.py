@@ -50,6 +50,7 @@ def train(config: RunConfig) -> Result:
     Raises:
         TutelageError: See the subclasses; before the first step wherever possible.
     """
+    RunFolder.require_free(config.output)  # before models are loaded, which can take minutes
     assembled = assemble(config)
     folder = RunFolder.create(config.output, config=to_tree(config), environment=describe(seeds={"run": config.seed}))
     return _run(config, assembled, folder, resumed=None)

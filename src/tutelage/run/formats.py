@@ -50,8 +50,8 @@ def ending(student: LanguageModel, teacher: LanguageModel | None, *, chosen: Seq
             f"The student ends a response with {_name(student, own)}, the teacher with {_name(teacher, theirs)}. The teacher "
             "gives the student's end almost no probability, so the student would be taught never to stop while its other "
             "figures still improve. If the student is meant to learn the teacher's end, let it stop there too: "
-            f"--student.stop-token-ids {theirs}. Otherwise pick a teacher and a student that both are base models or both are "
-            "chat models of one family."
+            f"--student.stop-token-ids '[{theirs}]'. Otherwise pick a teacher and a student that both are base models or both "
+            "are chat models of one family."
         )
     notes = list[str]()
     if theirs in chosen and student.tokenizer.eos_token_id not in (None, theirs):
@@ -74,7 +74,7 @@ def end_of(model: LanguageModel, *, chosen: Sequence[int] = ()) -> int:
     raise PreflightError(
         f"Model {model.name!r} does not say what ends a response: its tokenizer has no eos_token, and its configuration lists "
         f"the stop ids {sorted(model.stop_token_ids)}. Without an end every response runs to the limit. Set eos_token in "
-        "tokenizer_config.json, or name the id: --student.stop-token-ids ID."
+        "tokenizer_config.json, or name the id: --student.stop-token-ids '[ID]'."
     )
 
 

@@ -61,7 +61,7 @@ def check_data(recipe: Recipe, examples: Sequence[Example]) -> tuple[str, ...]:
             raise DataError(
                 f"{len(lacking)} of {len(examples)} examples have no {column!r}, the first is {lacking[0]!r}; the rollouts "
                 f"({recipe.rollouts.kind!r}) take responses from it. Name another column (--recipe.rollouts.column), map one "
-                "to it (--data.columns), or drop these rows."
+                "to it (--data.columns), drop these rows, or take a recipe whose student or teacher writes everything."
             )
     if recipe.teacher is None or not isinstance(context := recipe.teacher.context, ReferenceSolution):
         return ()

@@ -36,6 +36,7 @@ class RunProgress:
         self._task = TaskID(0)
         self._began = time.monotonic()
         self._last: dict[str, float | int] = {}
+        self._told: tuple[int, str] | None = None
 
     def __enter__(self) -> "RunProgress":
         self._began = time.monotonic()
@@ -65,7 +66,8 @@ class RunProgress:
         self._last |= metrics
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=self._status(step))
-        elif step % self._every == 0 or step == self._num_steps:
+        elif (step % self._every == 0 or step == self._num_steps) and self._told != (step, self._numbers()):
+            self._told = step, self._numbers()
             self.say(f"{self._title} {step}/{self._num_steps} {self._status(step)}")
 
     def say(self, text: str) -> None:
@@ -85,6 +87,8 @@ class RunProgress:
             parts.append(f"{duration(each * (self._num_steps - step))} left")
         if "train/tokens_per_second" in self._last:
             parts.append(f"{count(self._last['train/tokens_per_second'], 'token')}/s")
+        return " · ".join([*parts, *([self._numbers()] if self._numbers() else [])])
+
+    def _numbers(self) -> str:
         shown = [(describe(name), self._last[name]) for name in _SHOWN if name in self._last]
-        parts += [f"{metric.title.lower()} {value(metric, number)}" for metric, number in shown]
-        return " · ".join(parts)
+        return " · ".join(f"{metric.title.lower()} {value(metric, number)}" for metric, number in shown)

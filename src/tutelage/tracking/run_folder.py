@@ -84,6 +84,15 @@ class RunFolder:
                 path.unlink()
 
     @staticmethod
+    def require_free(path: Path | str) -> None:
+        """Refuse a place that cannot take a new run; leaves everything as it is.
+
+        Raises:
+            CheckpointError: Something is there already.
+        """
+        _refuse_what_is_there(RunFolder(path=Path(path)))
+
+    @staticmethod
     def create(path: Path | str, *, config: Mapping[str, Any], environment: Mapping[str, Any]) -> "RunFolder":
         """Make the folder of a new run.
 
@@ -96,7 +105,7 @@ class RunFolder:
             CheckpointError: Something is there already, or nothing can be written there.
         """
         folder = RunFolder(path=Path(path))
-        _refuse_what_is_there(folder)
+        RunFolder.require_free(path)
         write_json(folder.environment_file, dict(environment))
         write_json(folder.config_file, dict(config))  # last: a folder with it is a run
         return folder

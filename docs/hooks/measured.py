@@ -1,0 +1,100 @@
+"""A hook of the documentation's build: `@measured NAME` becomes a table of a committed result of `benchmarks`."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+REVERSE, FORWARD = "eval/reverse_kl_nats", "eval/teacher_text_forward_kl_nats"
+ENTROPY = "eval/student_entropy_nats"
+_DIRECTIVE = re.compile(r"^@measured (\S+)$", re.MULTILINE)
+
+Run = Mapping[str, Any]
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Replace each directive of a page."""
+    return _DIRECTIVE.sub(lambda match: TABLES[match[1]](), markdown)
+
+
+def read(name: str) -> list[Run]:
+    """The runs of a result, in their order."""
+    return json.loads((RESULTS / f"{name}.json").read_text())["runs"]
+
+
+def by_recipe(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each recipe, in the order in which recipes first appear."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run["recipe"], []).append(run)
+    return found
+
+
+def over_seeds(runs: Sequence[Run], when: str, measure: str) -> tuple[float, float, float]:
+    """Mean over seeds, and the ends of the union of their intervals."""
+    values = [run[when][measure] for run in runs]
+    return fmean(value[0] for value in values), min(value[1] for value in values), max(value[2] for value in values)
+
+
+def stories() -> str:
+    """One row before training, and one per recipe after it."""
+    groups = by_recipe(read("stories"))
+    rows = [_row("before", None, [run for runs in groups.values() for run in runs], "before")]
+    rows += [_row(f"`{name}`", runs[0]["learning_rate"], runs, "after") for name, runs in groups.items()]
+    return _table(
+        [
+            "",
+            "learning rate",
+            "reverse KL, own text",
+            "change",
+            "forward KL, teacher's text",
+            "change",
+            "entropy",
+            "CPU seconds",
+        ],
+        rows,
+    )
+
+
+def _row(label: str, rate: float | None, runs: Sequence[Run], when: str) -> list[str]:
+    cells = [label, "" if rate is None else f"{rate:g}"]
+    for measure in (REVERSE, FORWARD):
+        mean, low, high = over_seeds(runs, when, measure)
+        change = mean / over_seeds(runs, "before", measure)[0] - 1.0
+        cells += [f"{mean:.2f} [{low:.2f}, {high:.2f}]", "" if when == "before" else f"{change:+.0%}"]
+    seconds = "" if when == "before" else f"{fmean(run['cpu_seconds'] for run in runs):.0f}"
+    return [*cells, f"{over_seeds(runs, when, ENTROPY)[0]:.2f}", seconds]
+
+
+def grid() -> str:
+    """After the same short training at several learning rates: reverse KL and forward KL, one row per recipe."""
+    groups = by_recipe(read("stories-grid"))
+    rates = sorted({run["learning_rate"] for run in read("stories-grid")})
+    rows = [
+        [f"`{name}`", *(f"{one['after'][REVERSE][0]:.2f} / {one['after'][FORWARD][0]:.2f}" for one in sorted(runs, key=_rate))]
+        for name, runs in groups.items()
+    ]
+    return _table(["", *(f"{rate:g}" for rate in rates)], rows)
+
+
+def _rate(run: Run) -> float:
+    return run["learning_rate"]
+
+
+def gsm8k() -> str:
+    """What each recipe costs."""
+    rows = [
+        [f"`{run['recipe']}`", str(run["num_steps"]), f"{run['cpu_seconds']:.0f}", f"{run['peak_memory_mib']:,}"]
+        for run in read("gsm8k")
+    ]
+    return _table(["", "updates", "CPU seconds", "peak memory, MiB"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+TABLES = {"stories": stories, "stories-grid": grid, "gsm8k": gsm8k}

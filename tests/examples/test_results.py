@@ -1,0 +1,72 @@
+"""The committed results, and what the documentation says of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+REVERSE, FORWARD = "eval/reverse_kl_nats", "eval/teacher_text_forward_kl_nats"
+FULL = "gkd beta=1 lambda=1"
+
+
+def runs(name: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / f"{name}.json").read_text())["runs"]
+
+
+def change(run: dict[str, Any], measure: str) -> float:
+    return run["after"][measure][0] / run["before"][measure][0] - 1.0
+
+
+@pytest.fixture(scope="module")
+def by_seed() -> list[dict[str, dict[str, Any]]]:
+    found = runs("stories")
+    return [{run["recipe"]: run for run in found if run["seed"] == seed} for seed in sorted({run["seed"] for run in found})]
+
+
+def test_every_seed_ran_every_recipe_for_as_long(by_seed):
+    for recipes in by_seed:
+        assert list(recipes) == ["sft", "gkd", FULL, "opd"]
+        assert {run["num_steps"] for run in recipes.values()} == {300}
+
+
+def test_the_learning_rates_are_those_that_did_best_on_other_stories():
+    best = {}
+    for run in runs("stories-grid"):
+        total = run["after"][REVERSE][0] + run["after"][FORWARD][0]
+        best[run["recipe"]] = min(best.get(run["recipe"], (float("inf"), 0.0)), (total, run["learning_rate"]))
+    assert {(run["recipe"], run["learning_rate"]) for run in runs("stories")} == {
+        (name, rate) for name, (_, rate) in best.items()
+    }
+
+
+def test_full_reverse_kl_lowers_the_reverse_kl_by_two_fifths_and_raises_the_forward_kl(by_seed):
+    for recipes in by_seed:
+        assert change(recipes[FULL], REVERSE) <= -0.4
+        assert recipes[FULL]["after"][FORWARD][0] > recipes[FULL]["before"][FORWARD][2]  # above the interval from before
+        assert min(recipes.values(), key=lambda run: change(run, REVERSE)) is recipes[FULL]
+
+
+def test_the_default_gkd_lowers_the_reverse_kl_by_a_third_and_leaves_the_forward_kl(by_seed):
+    for recipes in by_seed:
+        assert change(recipes["gkd"], REVERSE) <= -0.33
+        _, low, high = recipes["gkd"]["before"][FORWARD]
+        assert low < recipes["gkd"]["after"][FORWARD][0] < high
+
+
+def test_sft_alone_lowers_the_forward_kl_and_lowers_the_reverse_kl_least(by_seed):
+    for recipes in by_seed:
+        assert [name for name, run in recipes.items() if change(run, FORWARD) < -0.05] == ["sft"]
+        assert max(recipes.values(), key=lambda run: change(run, REVERSE)) is recipes["sft"]
+
+
+def test_a_sampled_token_says_less_than_a_distribution(by_seed):
+    for recipes in by_seed:
+        falls = {name: -change(run, REVERSE) for name, run in recipes.items()}
+        assert falls["sft"] < falls["opd"] < falls["gkd"]
+
+
+def test_word_problems_stay_far_below_three_gigabytes():
+    assert [run["recipe"] for run in runs("gsm8k")] == ["gkd", "opd", "tropd", "opsd"]
+    assert all(run["peak_memory_mib"] < 3000 for run in runs("gsm8k"))
