@@ -70,3 +70,12 @@ def test_a_sampled_token_says_less_than_a_distribution(by_seed):
 def test_word_problems_stay_far_below_three_gigabytes():
     assert [run["recipe"] for run in runs("gsm8k")] == ["gkd", "opd", "tropd", "opsd"]
     assert all(run["peak_memory_mib"] < 3000 for run in runs("gsm8k"))
+
+
+def test_the_first_page_gives_the_quickstart_as_it_was_measured():
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    measured = runs("quickstart")
+    assert [run["seed"] for run in measured] == [0, 1, 2]
+    for place, line in enumerate(measured[0]["lines"]):
+        cells = [f"{run['lines'][place]['accuracy']:.1%}" for run in measured]
+        assert f"| {line['name']} | {' | '.join(cells)} |" in page
