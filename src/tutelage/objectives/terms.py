@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tutelage.errors import ConfigError
-from tutelage.objectives.signals import AnySignal, ScoreFunction
+from tutelage.objectives.score_function import ScoreFunction
+from tutelage.objectives.signals import AnySignal
 from tutelage.types import Author, Capability
 from tutelage.types.schedules import Scalar
 from tutelage.weighting import EntropyAbove, TrustMask
