@@ -27,7 +27,9 @@ SIGNALS: dict[str, o.Term] = {
     "forward_kl": o.Term(name="loss", signal=o.ForwardKL()),
     "jensen_shannon": o.Term(name="loss", signal=o.JensenShannon()),
     "score_function": o.Term(name="loss", signal=o.ScoreFunction()),
-    "score_function_with_baseline": o.Term(name="loss", signal=o.ScoreFunction(baseline=o.StudentKLBaseline())),
+    "score_function_with_baseline": o.Term(
+        name="loss", signal=o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline()))
+    ),
     "reverse_kl_top_64": o.Term(name="loss", signal=o.ReverseKL(support=o.TopK(k=64))),
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage import objectives as o
 from tutelage.objectives.terms import AUTHORS
-from tutelage.types import Author, Example, FullSignal, Head, Rollout, StepBatch, TeacherSignal
+from tutelage.types import Author, Example, FullSignal, Head, Rollout, StepBatch, TeacherSignal, Verdict
 from tutelage.types.schedules import value_at
 from tutelage.weighting import EntropyAbove, TrustMask
 
@@ -61,18 +61,21 @@ def problem(
     temperatures: o.Temperatures = o.Temperatures(),
     spread: float = 2.0,
     stale: float = 0.3,
+    groups: Sequence[int] | None = None,
+    rewards: Sequence[float | None] = (),
+    teacher_width: int | None = None,
     seed: int = 0,
 ) -> Problem:
     """Random student and teacher; tokens are drawn from the student, behaviour is the student plus noise of size `stale`.
 
-    `authors` repeat along the rows.
+    `authors` repeat along the rows; every rollout has a prompt of its own unless `groups` says otherwise.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    rows = sum(lengths)
+    rows, theirs = sum(lengths), teacher_width or width + 1
     hidden, weight = draw(rows, width), spread * draw(vocab, width) / width**0.5
     head = Head(
         weight=weight.to(dtype).requires_grad_(),
@@ -81,9 +84,9 @@ def problem(
         softcap=softcap,
     )
     teacher = FullSignal(
-        hidden=draw(rows, width + 1).to(dtype),
+        hidden=draw(rows, theirs).to(dtype),
         head=Head(
-            weight=(spread * draw(vocab, width + 1) / width**0.5).to(dtype),
+            weight=(spread * draw(vocab, theirs) / width**0.5).to(dtype),
             bias=draw(vocab).to(dtype) if bias else None,
             scale=teacher_scale,
             softcap=softcap,
@@ -95,14 +98,14 @@ def problem(
     behaviour = own.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) + stale * draw(rows)
     behaviour = behaviour.clamp(max=-1e-3)
     rollouts, start = [], 0
-    for group, length in enumerate(lengths):
+    for group, length in zip(groups or range(len(lengths)), lengths, strict=True):
         these = slice(start, start + length)
         who = [authors[row % len(authors)] for row in range(start, start + length)]
         written = torch.tensor([author is Author.STUDENT for author in who], dtype=torch.bool)
         mu = torch.where(written, behaviour[these], torch.nan).to(dtype)
         rollouts.append(rollout(tokens[these].tolist(), who, mu, group=group))
         start += length
-    batch = StepBatch.of(rollouts, seed=seed)
+    batch = StepBatch.of(rollouts, [Verdict(reward=reward) for reward in rewards], seed=seed)
     return Problem(batch=batch, hidden=hidden, head=head, teachers={"teacher": teacher}, temperatures=temperatures)
 
 
@@ -137,8 +140,20 @@ def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *,
     wanted = [int(AUTHORS[name]) for name in term.on]
     rows = [row for row in range(batch.num_rows) if int(batch.author[row]) in wanted]
     per_rollout = {r: sum(int(batch.rollout[row]) == r for row in rows) for r in {int(batch.rollout[row]) for row in rows}}
+    if isinstance(term.signal, o.Preference):
+        return value_at(term.scale, step) * preference(term.signal, student, teacher, batch, rows)
     for row in rows:
-        value = signal_value(term.signal, student[row], teacher[row], batch, row)
+        if isinstance(term.signal, o.HiddenMatch):
+            value = hidden_distance(term.signal, given, term.teacher, row)
+        elif isinstance(term.signal, o.SpanLikelihood):
+            spans = given.teachers[term.teacher]
+            share = float(spans.length[row]) if term.signal.length_normalised else 1.0
+            value = -spans.weight[row] / max(share, 1.0) * student[row, int(batch.token[row])]
+        elif isinstance(term.signal, o.ScoreFunction):
+            worth = advantage(term.signal.advantage, student.detach(), teacher, batch, row, rows)
+            value = surrogate(term.signal.ratio, student[row, int(batch.token[row])], batch.behaviour_log_probs[row], worth)
+        else:
+            value = signal_value(term.signal, student[row], teacher[row], batch, row)
         weight = 1.0
         for part in term.weights:
             weight *= token_weight(part, student, teacher, batch, row)
@@ -173,10 +188,24 @@ def signal_value(signal: o.AnySignal, student: Tensor, teacher: Tensor, batch: S
     """Value of one row; gradients flow to the student."""
     token = int(batch.token[row])
     match signal:
-        case o.CrossEntropy():
-            return -student[token]
-        case o.ScoreFunction():
-            return surrogate(signal, student, teacher, token, batch.behaviour_log_probs[row])
+        case o.CrossEntropy(target=kind, smoothing=smoothing):
+            target = torch.zeros_like(teacher)
+            match kind:
+                case "token":
+                    target[token] = 1.0
+                case "teacher_choice":
+                    target[max(range(len(teacher)), key=lambda entry: teacher[entry].item())] = 1.0
+                case "teacher":
+                    target = teacher.exp()
+            target = (1.0 - smoothing) * target + smoothing / len(teacher)
+            return -(target * student).sum()
+        case o.NegativeEntropy():
+            return -torch.distributions.Categorical(logits=student).entropy()
+        case o.SampledKL(estimator=estimator, importance=importance):
+            log_ratio = teacher[token] - student[token]
+            found = {"k1": -log_ratio, "k2": 0.5 * log_ratio**2, "k3": log_ratio.exp() - 1.0 - log_ratio}[estimator]
+            rho = (student[token] - batch.behaviour_log_probs[row]).exp()
+            return found * {"none": torch.ones(()), "detached": rho.detach(), "differentiated": rho}[importance]
     p, q = events(signal.support, student.exp(), teacher.exp())
     match signal:
         case o.ReverseKL():
@@ -207,23 +236,121 @@ def events(support: o.FullVocabulary | o.TopK, p: Tensor, q: Tensor) -> tuple[Te
             return tuple(torch.cat([x[kept], x[others].sum().reshape(1)]) for x in (p, q))  # type: ignore[return-value]
 
 
-def surrogate(signal: o.ScoreFunction, student: Tensor, teacher: Tensor, token: int, behaviour: Tensor) -> Tensor:
+def log_ratio(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBatch, row: int) -> Tensor:
+    """What the teacher says of one sampled token."""
+    token = int(batch.token[row])
+    origin = batch.behaviour_log_probs[row] if part.relative_to == "behaviour" else student[row, token]
+    found = teacher[row, token] - origin
+    return part.coefficient * (found if part.bound is None else found.clamp(-part.bound, part.bound))
+
+
+def a_return(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBatch, row: int, rows: list[int]) -> Tensor:
+    """Discounted log-ratios of the row and the later ones of its rollout."""
+    later = [other for other in rows if int(batch.rollout[other]) == int(batch.rollout[row]) and other >= row]
+    discounts = [part.discount**place for place in range(len(later))]
+    total = sum(d * log_ratio(part, student, teacher, batch, other) for d, other in zip(discounts, later, strict=True))
+    return total / sum(discounts) if part.length_normalised else total
+
+
+def advantage(
+    part: o.LogRatio | o.GroupRelative, student: Tensor, teacher: Tensor, batch: StepBatch, row: int, rows: list[int]
+) -> Tensor:
+    """What one sampled token is worth."""
+    if isinstance(part, o.GroupRelative):
+        own = int(batch.rollout[row])
+        group = [
+            verdict.reward
+            for rollout, verdict in zip(batch.rollouts, batch.verdicts, strict=True)
+            if rollout.group == batch.rollouts[own].group and verdict.reward is not None
+        ]
+        reward = batch.verdicts[own].reward
+        if reward is None or len(group) < 2:
+            return torch.zeros((), dtype=student.dtype)
+        rewards = torch.tensor(group, dtype=student.dtype)
+        others = (rewards.sum() - reward) / (len(group) - 1)
+        centred = reward - (others if part.baseline == "others" else rewards.mean())
+        return (
+            centred / (rewards.std(correction=int(part.sample_deviation)) + part.epsilon) if part.scale != "none" else centred
+        )
+    value = a_return(part, student, teacher, batch, row, rows)
+
+    def mean(chosen: list[int]) -> Tensor:
+        found = [a_return(part, student, teacher, batch, other, rows) for other in chosen]
+        return sum(found) / len(found) if found else torch.zeros((), dtype=student.dtype)
+
+    match part.baseline:
+        case o.NoBaseline():
+            return value
+        case o.StudentKLBaseline(k=k):
+            p, q = student[row].exp(), teacher[row].exp()
+            kept = p.argsort(descending=True)[: k or len(p)]
+            p, q = p[kept] / p[kept].sum(), q[kept] / q[kept].sum()
+            return value + part.coefficient * (p * (p / q).log()).sum()
+        case o.BatchMean():
+            return value - mean(rows)
+        case o.LeaveOneOut():
+            own = int(batch.rollout[row])
+            group = [r for r in rows if batch.rollouts[int(batch.rollout[r])].group == batch.rollouts[own].group]
+            return value - mean([r for r in group if int(batch.rollout[r]) != own])
+
+
+def surrogate(ratio: o.NoRatio | o.Importance | o.Clipped | o.Band, own: Tensor, behaviour: Tensor, worth: Tensor) -> Tensor:
     """The sampled-token surrogate."""
-    own = student[token]
-    origin = behaviour if signal.relative_to == "behaviour" else own.detach()
-    baseline = torch.zeros(())
-    if isinstance(signal.baseline, o.StudentKLBaseline):
-        p, q = student.detach().exp(), teacher.exp()
-        kept = p.argsort(descending=True)[: signal.baseline.k or len(p)]
-        p, q = p[kept] / p[kept].sum(), q[kept] / q[kept].sum()
-        baseline = -(p * (p / q).log()).sum()
-    advantage = signal.coefficient * (teacher[token] - origin - baseline)
     rho = (own - behaviour).exp()
-    if not signal.importance:
-        return -advantage * own
-    if signal.importance_cap is not None:
-        return -rho.detach().clamp(max=signal.importance_cap) * advantage * own
-    return -rho * advantage
+    fixed = float(rho.detach())
+    match ratio:
+        case o.NoRatio():
+            return -worth * own
+        case o.Importance(cap=None):
+            return -rho * worth
+        case o.Importance(cap=cap):
+            return -min(fixed, cap) * worth * own
+        case o.Band(low=low, high=high):
+            return -(fixed if low <= fixed <= high else 0.0) * worth * own
+        case o.Clipped(low=low, high=high, dual=dual):
+            gain = torch.minimum(rho * worth, rho.clamp(1.0 - low, 1.0 + high) * worth)
+            return -(torch.maximum(gain, dual * worth) if dual is not None and worth < 0 else gain)
+
+
+def preference(signal: o.Preference, student: Tensor, teacher: Tensor, batch: StepBatch, rows: list[int]) -> Tensor:
+    """The mean over pairs, differentiated through both responses at once."""
+
+    def score(index: int) -> Tensor:
+        own = [row for row in rows if int(batch.rollout[row]) == index]
+        values = [student[row, int(batch.token[row])] for row in own]
+        if signal.loss == "dpo":
+            values = [value - teacher[row, int(batch.token[row])] for value, row in zip(values, own, strict=True)]
+        total = torch.stack(values).sum()
+        return total / len(own) if signal.length_normalised or signal.loss == "odds_ratio" else total
+
+    losses = []
+    for i, better in enumerate(batch.rollouts):
+        for j, worse in enumerate(batch.rollouts):
+            if better.group != worse.group or i == j:
+                continue
+            if signal.pairs == "reward":
+                a, b = batch.verdicts[i].reward, batch.verdicts[j].reward
+                if a is None or b is None or a <= b:
+                    continue
+            elif not (all(better.authors != Author.STUDENT) and any(worse.authors == Author.STUDENT)):
+                continue
+            if signal.loss == "odds_ratio":
+                first, second = (torch.log(score(k).exp() / (1.0 - score(k).exp())) for k in (i, j))
+                margin = first - second
+            else:
+                margin = signal.beta * (score(i) - score(j))
+            losses.append(torch.log(1.0 + torch.exp(-margin)))
+    return torch.stack(losses).mean() if losses else student.sum() * 0.0
+
+
+def hidden_distance(signal: o.HiddenMatch, given: Problem, teacher: str, row: int) -> Tensor:
+    """Between two hidden states."""
+    theirs = given.teachers[teacher]
+    assert isinstance(theirs, FullSignal)
+    a, b = given.hidden[row], theirs.hidden[row]
+    if signal.distance == "cosine" or signal.normalised:
+        a, b = a / a.norm(), b / b.norm()
+    return 1.0 - a @ b if signal.distance == "cosine" else ((a - b) ** 2).sum() / len(a)
 
 
 def evaluate(terms: Sequence[o.Term], given: Problem, **options: object) -> o.Evaluation:
@@ -250,7 +377,7 @@ def evaluate_plan(plan: o.Plan, given: Problem, **options: object) -> o.Evaluati
 
 def gradients(value: Tensor, given: Problem) -> list[Tensor]:
     """With respect to everything that asks for one."""
-    return list(torch.autograd.grad(value, given.leaves))
+    return list(torch.autograd.grad(value, given.leaves, materialize_grads=True))
 
 
 def select(given: Problem, rows: Tensor) -> Problem:

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tutelage.math.divergences import forward_kl, reverse_kl, total_variation
-from tutelage.math.estimators import acceptance, k1, k2, k3, kl_baseline, score_function
+from tutelage.math.estimators import (
+    acceptance,
+    banded_score_function,
+    clipped_score_function,
+    k1,
+    k2,
+    k3,
+    kl_baseline,
+    score_function,
+    truncated_score_function,
+)
 
 
 def problem(vocab: int = 7, seed: int = 0, spread: float = 1.5) -> tuple[Tensor, Tensor]:
@@ -192,3 +202,51 @@ def test_mean_acceptance_is_one_minus_total_variation(vocab, seed):
     assert ((kept >= 0.0) & (kept <= 1.0)).all()
     torch.testing.assert_close(mean_over(student, kept), 1.0 - total_variation(student, teacher))
     torch.testing.assert_close(acceptance(torch.zeros(3)), torch.ones(3), rtol=0.0, atol=0.0)
+
+
+RATIO_FORMS = {
+    "truncated": lambda own, mu, worth: truncated_score_function(own, mu, worth, cap=float("inf")),
+    "banded": lambda own, mu, worth: banded_score_function(own, mu, worth, low=0.0, high=float("inf")),
+    "clipped": lambda own, mu, worth: clipped_score_function(own, mu, worth, low=1.0, high=float("inf")),
+}
+
+
+@pytest.mark.parametrize("form", RATIO_FORMS.values(), ids=RATIO_FORMS.keys())
+def test_without_a_bound_every_ratio_is_unbiased_for_tokens_of_another_sampler(form):
+    logits, teacher = problem(seed=3)
+    behaviour = problem(seed=4)[1]
+    student = logits.log_softmax(-1)
+    found = gradient(mean_over(behaviour, form(student, behaviour, (teacher - student).detach())), logits)
+    torch.testing.assert_close(found, gradient(reverse_kl(student, teacher), logits))
+
+
+@pytest.mark.parametrize("form", RATIO_FORMS.values(), ids=RATIO_FORMS.keys())
+def test_on_policy_every_ratio_is_the_plain_score_function(form):
+    logits, teacher = problem(seed=5)
+    student = logits.log_softmax(-1)
+    worth = (teacher - student).detach()
+    plain = gradient(mean_over(student, score_function(student, worth)), logits)
+    torch.testing.assert_close(gradient(mean_over(student, form(student, student.detach(), worth)), logits), plain)
+
+
+@pytest.mark.parametrize("worth", [2.0, -2.0])
+@pytest.mark.parametrize("rho", [0.5, 0.75, 1.0, 1.25, 1.5, 4.0])
+def test_a_clipped_token_has_no_gradient_only_where_the_ratio_has_gone_the_way_the_advantage_asks(rho, worth):
+    own = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
+    behaviour = own.detach() - torch.tensor(rho, dtype=torch.float64).log()
+    surrogate = clipped_score_function(own, behaviour, torch.tensor([worth], dtype=torch.float64), low=0.4, high=0.3, dual=3.0)
+    beyond = (worth > 0 and rho > 1.3) or (worth < 0 and (rho < 0.6 or rho > 3.0))
+    expected = 0.0 if beyond else -rho * worth
+    torch.testing.assert_close(gradient(surrogate.sum(), own), torch.tensor([expected], dtype=torch.float64))
+    gain = -surrogate.item()
+    assert (gain <= 1.3 * worth + 1e-12) if worth > 0 else (gain >= 3.0 * worth - 1e-12)
+
+
+def test_a_truncated_token_weighs_the_cap_and_a_token_outside_the_band_nothing():
+    own = torch.log(torch.tensor([0.2, 0.2, 0.2], dtype=torch.float64)).requires_grad_()
+    behaviour = torch.log(torch.tensor([0.4, 0.2, 0.02], dtype=torch.float64))  # rho 0.5, 1, 10
+    worth = torch.ones(3, dtype=torch.float64)
+    capped = gradient(truncated_score_function(own, behaviour, worth, cap=5.0).sum(), own)
+    torch.testing.assert_close(capped, -torch.tensor([0.5, 1.0, 5.0], dtype=torch.float64))
+    banded = gradient(banded_score_function(own, behaviour, worth, low=0.6, high=5.0).sum(), own)
+    torch.testing.assert_close(banded, -torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64))

@@ -28,11 +28,11 @@ SIGNALS: list[o.AnySignal] = [
     o.ForwardKL(entry_cap=0.05, support=o.TopK(k=4)),
     o.CrossEntropy(),
     o.ScoreFunction(),
-    o.ScoreFunction(importance=False, coefficient=0.3),
-    o.ScoreFunction(importance_cap=1.1),
-    o.ScoreFunction(relative_to="student"),
-    o.ScoreFunction(baseline=o.StudentKLBaseline(k=4)),
-    o.ScoreFunction(baseline=o.StudentKLBaseline(k=0)),
+    o.ScoreFunction(advantage=o.LogRatio(coefficient=0.3), ratio=o.NoRatio()),
+    o.ScoreFunction(ratio=o.Importance(cap=1.1)),
+    o.ScoreFunction(advantage=o.LogRatio(relative_to="student")),
+    o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline(k=4))),
+    o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline(k=0))),
 ]
 WEIGHTS = {
     "none": (),
@@ -195,8 +195,8 @@ def test_statistics_are_those_of_the_distributions():
         given.batch, hidden=given.hidden, head=given.head, teachers=given.teachers, temperatures=given.temperatures
     )
     for statistic, values in expected.items():
-        torch.testing.assert_close(found[statistic], values.detach().float())
-        torch.testing.assert_close(measured[statistic], values.detach().float())
+        torch.testing.assert_close(found[statistic], values.detach())
+        torch.testing.assert_close(measured[statistic], values.detach())
         assert not found[statistic].requires_grad
 
 
@@ -219,7 +219,7 @@ def test_statistics_of_a_teacher_that_gives_little_are_nan_where_it_gives_nothin
     _, teacher = dense.tables(given)
     sampled = teacher.gather(-1, given.batch.token.unsqueeze(-1)).squeeze(-1)
     some = o.measure(given.batch, hidden=given.hidden, head=given.head, teachers={"teacher": SampledSignal(sampled=sampled)})
-    torch.testing.assert_close(some["teacher_log_prob"], sampled.float())
+    torch.testing.assert_close(some["teacher_log_prob"], sampled)
     assert some["reverse_kl_nats"].isnan().all()
     none = o.measure(given.batch, hidden=given.hidden, head=given.head, teachers={})
     assert none["teacher_log_prob"].isnan().all()
@@ -269,7 +269,7 @@ def test_rounded_entries_of_a_served_teacher_leave_a_finite_loss():
     [
         (o.ReverseKL(), "whole distribution"),
         (o.ForwardKL(support=o.TopK(k=2)), "top 2 entries"),
-        (o.ScoreFunction(baseline=o.StudentKLBaseline(k=3)), "whole distribution"),
+        (o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline(k=3))), "whole distribution"),
     ],
 )
 def test_a_term_that_asks_for_more_than_the_teacher_gives_is_refused(signal, message):

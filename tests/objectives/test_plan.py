@@ -13,9 +13,9 @@ import dense
 from tutelage import objectives as o
 from tutelage.errors import ConfigError
 from tutelage.objectives.plan import statistics_needed
-from tutelage.types import Author, StepBatch
+from tutelage.types import Author, Gather, StepBatch
 from tutelage.types.schedules import Linear
-from tutelage.weighting import EntropyAbove, Gather, TrustMask
+from tutelage.weighting import EntropyAbove, TrustMask
 
 REDUCTIONS = [o.TokenMean(), o.SequenceMean(), o.Constant(divisor=7.0)]
 MIXED = (Author.STUDENT, Author.STUDENT, Author.DATASET, Author.STUDENT)

@@ -62,5 +62,5 @@ def test_defaults_are_the_published_ones():
 
 
 def test_a_cap_of_zero_is_refused():
-    with pytest.raises(ConfigError, match="importance_cap > 0"):
+    with pytest.raises(ConfigError, match="cap > 0"):
         opd(importance_cap=0.0)

@@ -3,7 +3,7 @@ import torch
 
 from enumeration import every_token, mean_over, pair, reverse_kl_gradient
 from tutelage.errors import ConfigError
-from tutelage.objectives import NoBaseline, ScoreFunction, StudentKLBaseline
+from tutelage.objectives import LogRatio, NoBaseline, NoRatio, ScoreFunction, StudentKLBaseline
 from tutelage.recipes import Recipe, opd, vopd
 
 VOCAB = 7
@@ -55,12 +55,16 @@ def test_without_its_baseline_it_is_opd():
     recipe = vopd()
     signal = recipe.terms[0].signal
     assert isinstance(signal, ScoreFunction)
-    assert isinstance(signal.baseline, StudentKLBaseline)
+    assert isinstance(signal.advantage.baseline, StudentKLBaseline)
     bare = Recipe(
         name="bare",
         rollouts=recipe.rollouts,
         teacher=recipe.teacher,
-        terms=(type(recipe.terms[0])(name="bare", signal=ScoreFunction(baseline=NoBaseline(), importance=False)),),
+        terms=(
+            type(recipe.terms[0])(
+                name="bare", signal=ScoreFunction(advantage=LogRatio(baseline=NoBaseline()), ratio=NoRatio())
+            ),
+        ),
     )
     torch.testing.assert_close(every_token(bare, student, teacher), every_token(opd(), student, teacher))
 
@@ -76,6 +80,6 @@ def test_more_entries_than_the_vocabulary_has_are_refused_not_cut():
 def test_defaults_are_the_published_ones():
     signal = vopd().terms[0].signal
     assert isinstance(signal, ScoreFunction)
-    assert signal.baseline == StudentKLBaseline(k=100)
+    assert signal.advantage.baseline == StudentKLBaseline(k=100)
     assert vopd().rollouts.sampling.n == 1
     assert vopd().rollouts.sampling.temperature == 1.0

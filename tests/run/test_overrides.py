@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import ConfigError
-from tutelage.objectives import ForwardKL, ReverseKL, ScoreFunction, TopK
+from tutelage.objectives import ForwardKL, Importance, ReverseKL, ScoreFunction, TopK
 from tutelage.recipes import REGISTRY, get
 from tutelage.rollouts.sources import StudentRollouts, TeacherPrefixRollouts
 from tutelage.run.config import RunConfig
@@ -310,6 +310,10 @@ def test_merging_a_tree_with_itself_changes_nothing(tree):
 
 
 def test_a_flag_can_name_what_a_recipe_function_made():
-    signal = flagged("--recipe.terms.0.signal.importance", "true").recipe.terms[0].signal
+    signal = (
+        flagged("--recipe.terms.0.signal.ratio.kind", "importance", "--recipe.terms.0.signal.ratio.cap", "3")
+        .recipe.terms[0]
+        .signal
+    )
     assert isinstance(signal, ScoreFunction)
-    assert signal.importance is True
+    assert signal.ratio == Importance(cap=3.0)

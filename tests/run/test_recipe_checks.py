@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 
 from tutelage.errors import DataError, PreflightError
-from tutelage.objectives import CrossEntropy, ForwardKL, ReverseKL, ScoreFunction, StudentKLBaseline, Temperatures, Term, TopK
+from tutelage.objectives import (
+    CrossEntropy,
+    ForwardKL,
+    LogRatio,
+    NoRatio,
+    ReverseKL,
+    ScoreFunction,
+    StudentKLBaseline,
+    Temperatures,
+    Term,
+    TopK,
+)
 from tutelage.recipes import Recipe
 from tutelage.recipes.registry import REGISTRY
 from tutelage.rollouts.sources import (
@@ -96,7 +107,7 @@ def test_temperatures_that_differ_are_said():
 
 def test_a_score_function_without_importance_weights_needs_one_temperature():
     rollouts = StudentRollouts(sampling=Sampling(temperature=0.7))
-    plain = replace(SCORE, rollouts=rollouts, terms=(Term(name="score", signal=ScoreFunction(importance=False)),))
+    plain = replace(SCORE, rollouts=rollouts, terms=(Term(name="score", signal=ScoreFunction(ratio=NoRatio())),))
     assert any("without importance weights" in note for note in check_recipe(plain))
     assert check_recipe(replace(SCORE, rollouts=rollouts)) == ()
 
@@ -113,7 +124,7 @@ def test_a_student_that_teaches_itself_the_same_prompt_is_said_to_learn_nothing(
     [
         ReverseKL(support=TopK(k=513)),
         ForwardKL(support=TopK(k=513, chosen_by="student")),
-        ScoreFunction(baseline=StudentKLBaseline(k=513)),
+        ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=513))),
     ],
 )
 def test_more_entries_than_the_vocabulary_has_are_refused(signal):

@@ -7,7 +7,7 @@ import torch
 from tests.pairs import RECIPES, Pair, make_pair
 
 from tutelage.errors import NumericsError
-from tutelage.objectives import ReverseKL, ScoreFunction, Term
+from tutelage.objectives import Importance, NoRatio, ReverseKL, ScoreFunction, Term
 from tutelage.objectives.fused import Budget
 from tutelage.run.assembly import Assembled, assemble, prompt_order
 from tutelage.training.learner import Learner, Update
@@ -154,10 +154,10 @@ def test_a_score_function_without_importance_has_the_same_first_step(pair):
     parts, batch = built(pair, "opd")
     taught = parts.teaching.score(batch)
     norms = []
-    for importance in (True, False):
+    for ratio in (Importance(), NoRatio()):
         learner = Learner(
             parts.student,
-            terms=[Term(name="pg", signal=ScoreFunction(importance=importance))],
+            terms=[Term(name="pg", signal=ScoreFunction(ratio=ratio))],
             temperatures=parts.learner.temperatures,
             vocab=parts.report.vocab,
             optimiser=replace(pair.config("opd", pair.data).optimiser, learning_rate=1e-12),

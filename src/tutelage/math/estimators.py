@@ -31,6 +31,53 @@ def score_function(log_prob: Nats, advantage: Nats, *, log_ratio_to_behaviour: N
     return -advantage * log_ratio_to_behaviour.exp()
 
 
+def truncated_score_function(log_prob: Nats, behaviour: Nats, advantage: Nats, *, cap: float) -> Nats:
+    """`-sg[min(rho, cap) A] log pi_S` with `rho = pi_S / mu`: truncated importance sampling.
+
+    Value: a surrogate, not to be read. Gradient: `-min(rho, cap) A grad log pi_S`, unbiased for tokens drawn from mu where
+    rho <= cap. At a cap of infinity the gradient is that of `score_function` with a ratio.
+
+    Reference: Ionides 2008, "Truncated importance sampling".
+    """
+    rho = (log_prob - behaviour).detach().exp()
+    return -rho.clamp(max=cap) * advantage.detach() * log_prob
+
+
+def clipped_score_function(
+    log_prob: Nats, behaviour: Nats, advantage: Nats, *, low: float, high: float, dual: float | None = None
+) -> Nats:
+    """PPO's `-min(rho A, clip(rho, 1 - low, 1 + high) A)` with `rho = pi_S / mu`.
+
+    Value: a surrogate, not to be read. Gradient: `-rho A grad log pi_S`, and none where rho > 1 + high with A > 0 or
+    rho < 1 - low with A < 0. At rho = 1 it is that of `score_function`.
+
+    Args:
+        log_prob: Student log-probability of the sampled token; gradients flow.
+        behaviour: That of the policy which drew it.
+        advantage: What the token is worth; detached.
+        low: In [0, 1].
+        high: At least 0.
+        dual: Above 1; where A < 0 the surrogate is at most `-dual A`, and has no gradient beyond.
+
+    Reference: PPO, arXiv:1707.06347, equation 7; dual clip, arXiv:1912.09729.
+    """
+    rho, advantage = (log_prob - behaviour).exp(), advantage.detach()
+    surrogate = torch.maximum(-rho * advantage, -rho.clamp(1.0 - low, 1.0 + high) * advantage)
+    if dual is None:
+        return surrogate
+    return torch.where(advantage < 0.0, torch.minimum(surrogate, -dual * advantage), surrogate)
+
+
+def banded_score_function(log_prob: Nats, behaviour: Nats, advantage: Nats, *, low: float, high: float) -> Nats:
+    """`-sg[rho A] log pi_S` where `low <= rho <= high`, zero elsewhere, with `rho = pi_S / mu`.
+
+    Value: a surrogate, not to be read. Gradient: `-rho A grad log pi_S` inside the band, none outside. With a band of
+    (0, infinity) it is that of `score_function` with a ratio.
+    """
+    rho = (log_prob - behaviour).detach().exp()
+    return -torch.where((rho >= low) & (rho <= high), rho * advantage.detach(), 0.0) * log_prob
+
+
 def k1(log_ratio: Nats) -> Nats:
     """`-log_ratio`. Value: unbiased for KL(pi_S || pi_T). Gradient, sampling held fixed: zero on average; never a loss."""
     return -log_ratio

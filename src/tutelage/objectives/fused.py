@@ -6,21 +6,22 @@ and no [row, vocab] tensor outlives its panel.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tutelage.errors import NumericsError
+from tutelage.errors import ConfigError, NumericsError
 from tutelage.math.slopes import logit_gradient
+from tutelage.objectives.hidden_match import HiddenMatch
 from tutelage.objectives.linearise import Linearised, LinearSignal, Signal, by_differentiation
 from tutelage.objectives.panels import Budget, Temperatures, walk
 from tutelage.objectives.plan import Plan
 from tutelage.objectives.statistics import STATISTICS, blank, describe, measure
 from tutelage.objectives.terms import Term
-from tutelage.types import Head, StepBatch, TeacherSignal
+from tutelage.types import FullSignal, Head, StepBatch, TeacherSignal
 from tutelage.weighting.base import Rows
 
 __all__ = ["STATISTICS", "Budget", "Evaluation", "Temperatures", "evaluate", "measure"]
@@ -75,7 +76,8 @@ def evaluate(
         rows = acting.nonzero().squeeze(-1)
         plan, batch, hidden = plan.select(rows), batch.select(rows), hidden[rows]
         teachers = {name: signal.select(rows) for name, signal in teachers.items()}
-    work = _Work(plan, batch, head, teachers, temperatures, budget, statistics=statistics)
+    exact = torch.promote_types(hidden.dtype, torch.float32)
+    work = _Work(plan, batch, head, teachers, temperatures, budget, exact=exact, statistics=statistics)
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, head.weight, head.bias))
     with torch.autocast(hidden.device.type, enabled=False):
         if wanted:
@@ -104,6 +106,7 @@ class _Work:
         temperatures: Temperatures,
         budget: Budget,
         *,
+        exact: torch.dtype,
         statistics: bool,
     ) -> None:
         self._plan, self._batch, self._head, self._teachers = plan, batch, head, teachers
@@ -113,10 +116,19 @@ class _Work:
         self.losses = torch.zeros(len(plan.terms), dtype=torch.float64, device=batch.token.device)
         self.weights = torch.zeros_like(self.losses)
         self.token_weights = torch.zeros(batch.num_rows, device=batch.token.device)
-        self.statistics = blank(batch) if statistics else {}
+        self.statistics = blank(batch, dtype=exact) if statistics else {}
 
     def run(self, hidden: Float[Tensor, "row width"], carry: "_Gradients | None") -> Float[Tensor, ""]:
         """The loss; every panel's gradient goes to `carry`."""
+        everything = slice(0, self._batch.num_rows)
+        beside = [index for index, term in enumerate(self._plan.terms) if _needs_no_head(term)]
+        for index in beside:
+            weight = self._plan.weights[index]
+            self._match(index, everything, hidden, weight, carry)
+        if len(beside) == len(self._plan.terms) and not self.statistics:
+            if carry is not None:
+                carry.nothing_from_the_head()
+            return self._finished(hidden)
         panels = walk(
             self._batch,
             hidden=hidden,
@@ -129,32 +141,81 @@ class _Work:
             for rows, product, view in panel.tiles():
                 slope = torch.zeros_like(view.student) if carry is not None else None
                 for index, term in enumerate(self._plan.terms):
-                    if bool(self._acting[index, rows].any()):
-                        self._add(index, term, rows, view, slope)
+                    if index not in beside and bool(self._acting[index, rows].any()):
+                        weight = self._weigh(index, term, rows, view)
+                        if isinstance(term.signal, HiddenMatch):
+                            self._match(index, rows, hidden, weight, carry)
+                        else:
+                            self._add(index, term.signal, rows, view, weight, slope)
                 if self.statistics:
                     describe(self.statistics, rows, view, self._plan.terms[0].teacher)
                 if slope is not None:
                     panel.student.pull_back_(logit_gradient(slope, view.probabilities), product)
             if carry is not None:
                 carry.add(panel.rows, hidden[panel.rows], panel.product, panel.student.weight)
+        return self._finished(hidden)
+
+    def _finished(self, hidden: Float[Tensor, "row width"]) -> Float[Tensor, ""]:
         self._require_finite()
         return self.losses.sum().to(torch.promote_types(hidden.dtype, torch.float32))
 
-    def _add(self, index: int, term: Term, rows: slice, view: Rows, slope: Float[Tensor, "row vocab"] | None) -> None:
-        """One term's share of a tile."""
-        coefficients, weight = self._plan.coefficients[index, rows], self._plan.weights[index, rows]
+    def _weigh(self, index: int, term: Term, rows: slice, view: Rows) -> Float[Tensor, " row"]:
+        """The product of all of a term's weights on a tile."""
+        weight = self._plan.weights[index, rows]
         for part in term.weights:
             if part.scope == "token":
                 weight = weight * part(view, teacher=term.teacher)
-        factor = coefficients * weight
-        kept = factor != 0.0
-        found = _linearise(term.signal, term.teacher, view, kept)
-        values = factor * torch.where(kept, found.values, 0.0)
+        return weight
+
+    def _count(self, index: int, rows: slice, values: Float[Tensor, " row"], weight: Float[Tensor, " row"]) -> None:
+        """Book what a term gave on some rows."""
         self._values[rows] += values
         self.losses[index] += values.sum()
-        weight = torch.where(coefficients != 0.0, weight, 0.0)
+        weight = torch.where(self._plan.coefficients[index, rows] != 0.0, weight, 0.0)
         self.weights[index] += weight.sum()
         self.token_weights[rows] += weight
+
+    def _match(
+        self,
+        index: int,
+        rows: slice,
+        hidden: Float[Tensor, "all width"],
+        weight: Float[Tensor, " row"],
+        carry: "_Gradients | None",
+    ) -> None:
+        """A term on hidden states: neither head takes part."""
+        term = self._plan.terms[index]
+        assert isinstance(term.signal, HiddenMatch)
+        theirs = _hidden_of(self._teachers[term.teacher], term, hidden.shape[-1])
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        factor = self._plan.coefficients[index, rows] * weight
+        leaf = hidden[rows].detach().to(exact).requires_grad_()
+        with torch.enable_grad():
+            values = factor * term.signal(leaf, theirs[rows].detach().to(exact))
+            values = torch.where(factor != 0.0, values, 0.0)
+            gradient = torch.autograd.grad(values.sum(), leaf)[0] if carry is not None else None
+        self._count(index, rows, values.detach(), weight)
+        if carry is not None and carry.hidden is not None and gradient is not None:
+            carry.hidden[rows] += gradient.to(hidden.dtype)
+
+    def _add(
+        self,
+        index: int,
+        signal: Signal,
+        rows: slice,
+        view: Rows,
+        weight: Float[Tensor, " row"],
+        slope: Float[Tensor, "row vocab"] | None,
+    ) -> None:
+        """One term's share of a tile."""
+        teacher = self._plan.terms[index].teacher
+        factor = self._plan.coefficients[index, rows] * weight
+        kept = factor != 0.0
+        credit = self._plan.credits[index]
+        if credit is not None:
+            view = replace(view, credit=credit.select(rows))
+        found = _linearise(signal, teacher, view, kept)
+        self._count(index, rows, factor * torch.where(kept, found.values, 0.0), weight)
         if slope is None:
             return
         factor = factor.to(slope.dtype).unsqueeze(-1)
@@ -174,6 +235,22 @@ class _Work:
                 f"{len(bad)} of {len(self._values)} tokens are not finite. A logit is NaN or infinite, or one side gives no "
                 "probability to what the other side may write. Lower the learning rate, or check the models' weights."
             )
+
+
+def _needs_no_head(term: Term) -> bool:
+    """Whether neither the term's signal nor its weights look at any distribution."""
+    return isinstance(term.signal, HiddenMatch) and all(part.scope != "token" for part in term.weights)
+
+
+def _hidden_of(signal: TeacherSignal, term: Term, width: int) -> Float[Tensor, "row width"]:
+    if not isinstance(signal, FullSignal):
+        raise ConfigError(f"Term {term.name!r} matches hidden states, and this teacher does not provide them.")
+    if signal.hidden.shape[-1] != width:
+        raise ConfigError(
+            f"Term {term.name!r} matches hidden states, but the student's have {width} numbers and the teacher's "
+            f"{signal.hidden.shape[-1]}. Use a teacher of the student's width (itself under a context, say), or a divergence."
+        )
+    return signal.hidden
 
 
 def _linearise(signal: Signal, teacher: str, view: Rows, kept: Bool[Tensor, " row"]) -> Linearised:
@@ -197,11 +274,16 @@ class _Gradients:
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, bool, bool]) -> None:
         exact = torch.promote_types(hidden.dtype, torch.float32)
-        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.hidden = torch.zeros_like(hidden) if wanted[0] else None
         self.weight = torch.empty(weight.shape, dtype=exact, device=weight.device) if wanted[1] else None
-        if self.weight is not None and not len(hidden):
-            self.weight.zero_()
         self.bias = torch.zeros(weight.shape[0], dtype=exact, device=weight.device) if bias is not None and wanted[2] else None
+        if not len(hidden):
+            self.nothing_from_the_head()
+
+    def nothing_from_the_head(self) -> None:
+        """No panel was walked: what `add` would have written first is zero."""
+        if self.weight is not None:
+            self.weight.zero_()
 
     def add(
         self, rows: slice, hidden: Tensor, gradient: Float[Tensor, "row vocab"], weight: Float[Tensor, "vocab width"]
@@ -211,7 +293,7 @@ class _Gradients:
             self.bias.add_(gradient.sum(dim=0))
         gradient = gradient.to(weight.dtype)
         if self.hidden is not None:
-            self.hidden[rows] = (gradient @ weight).to(self.hidden.dtype)
+            self.hidden[rows] += (gradient @ weight).to(self.hidden.dtype)
         if self.weight is not None:
             inputs, first = hidden.to(weight.dtype), rows.start == 0
             if weight.dtype == self.weight.dtype:

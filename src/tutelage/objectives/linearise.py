@@ -1,14 +1,14 @@
 """A signal's values together with their slopes: what the fused head needs of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tutelage.types import Capability
+from tutelage.types import Capability, Credit, Gather, StepBatch
 from tutelage.weighting.base import Rows
 
 
@@ -43,6 +43,37 @@ class LinearSignal(Signal, Protocol):
     def linearise(self, rows: Rows, *, teacher: str) -> Linearised:
         """The values of `__call__` with their slopes; both are detached."""
         ...
+
+
+@runtime_checkable
+class StepSignal(Signal, Protocol):
+    """A signal that may depend on other tokens of the step than the row's own."""
+
+    @property
+    def scope(self) -> Literal["token", "step"]:
+        """`step` where it does."""
+        ...
+
+    @property
+    def statistics(self) -> frozenset[str]:
+        """Names of the per-row statistics that must be measured before `credit` is asked, if the scope is `step`."""
+        ...
+
+    def credit(
+        self,
+        batch: StepBatch,
+        measured: Mapping[str, Float[Tensor, " row"]],
+        mask: Bool[Tensor, " row"],
+        *,
+        gather: Gather,
+    ) -> Credit:
+        """What the rows of the mask are worth, once per step; `gather` shows those of other processes."""
+        ...
+
+
+def depends_on_step(signal: object) -> TypeGuard[StepSignal]:
+    """Whether a signal must see the whole step first."""
+    return isinstance(signal, StepSignal) and signal.scope == "step"
 
 
 def by_differentiation(signal: Signal, rows: Rows, *, teacher: str) -> Linearised:

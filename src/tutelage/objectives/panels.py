@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tutelage.errors import ConfigError
 from tutelage.objectives.projection import Projection
-from tutelage.types import FullSignal, Head, SampledSignal, StepBatch, TeacherSignal, TopKSignal
+from tutelage.types import FullSignal, Head, SampledSignal, SpanSignal, StepBatch, TeacherSignal, TopKSignal
 from tutelage.weighting.base import Rows, TeacherRows
 
 _TILE_BYTES = 1 << 20
@@ -58,7 +58,7 @@ class Budget:
         return _slices(total, ceil(total / max(1, ceil(total / most))))
 
 
-Said = TopKSignal | SampledSignal | tuple[Projection, Float[Tensor, "row vocab"]]
+Said = TopKSignal | SampledSignal | SpanSignal | tuple[Projection, Float[Tensor, "row vocab"]]
 """A teacher's signal, a whole one as its head and the panel's raw logits."""
 
 
@@ -123,6 +123,9 @@ def _read(said: Said, rows: slice, tile: slice, batch: StepBatch) -> TeacherRows
         case TopKSignal():
             part = said.select(rows)
             return TeacherRows(top_ids=part.ids, top_log_probs=part.log_probs, sampled=part.sampled)
+        case SpanSignal():
+            part = said.select(rows)
+            return TeacherRows(sampled=torch.full_like(part.weight, torch.nan), weighted=part)
         case SampledSignal():
             return TeacherRows(sampled=said.select(rows).sampled)
         case projection, product:

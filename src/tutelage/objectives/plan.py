@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tutelage.errors import ConfigError
 from tutelage.math import reductions
-from tutelage.objectives.terms import Constant, SequenceMean, Term, TokenMean
-from tutelage.types import StepBatch
+from tutelage.objectives.linearise import depends_on_step
+from tutelage.objectives.terms import Constant, SequenceMean, Sum, Term, TokenMean
+from tutelage.types import Credit, Gather, StepBatch
 from tutelage.types.schedules import value_at
-from tutelage.weighting import Gather
 
 Measured = Mapping[str, Float[Tensor, " row"]]
 
@@ -30,6 +30,12 @@ class Plan:
     """Scale / global denominator, in float64; zero where a term does not act."""
     weights: Float[Tensor, "term row"]
     """Product of the weights of scope `step`; one where a term has none."""
+    credits: tuple[Credit | None, ...] = ()
+    """What signals of scope `step` found out; None where a term's signal is none."""
+
+    def __post_init__(self) -> None:
+        if not self.credits:
+            object.__setattr__(self, "credits", (None,) * len(self.terms))
 
     @property
     def acting(self) -> Bool[Tensor, "term row"]:
@@ -38,13 +44,19 @@ class Plan:
 
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "Plan":
         """The same plan for some of the rows."""
-        return Plan(terms=self.terms, coefficients=self.coefficients[:, rows], weights=self.weights[:, rows])
+        return Plan(
+            terms=self.terms,
+            coefficients=self.coefficients[:, rows],
+            weights=self.weights[:, rows],
+            credits=tuple(credit if credit is None else credit.select(rows) for credit in self.credits),
+        )
 
 
 def statistics_needed(terms: Sequence[Term]) -> frozenset[str]:
     """Per-row statistics that must be measured before coefficients can be computed; empty for most recipes."""
-    needed = (weight.statistics for term in terms for weight in term.weights if weight.scope == "step")
-    return frozenset[str]().union(*needed)
+    by_weights = (weight.statistics for term in terms for weight in term.weights if weight.scope == "step")
+    by_signals = (term.signal.statistics for term in terms if depends_on_step(term.signal))
+    return frozenset[str]().union(*by_weights, *by_signals)
 
 
 def plan(
@@ -61,16 +73,17 @@ def plan(
         terms: The recipe's objective.
         batch: All rows of the step on this process.
         step: Optimiser step, for scales that move.
-        measured: Statistics that weights of scope `step` need.
+        measured: Statistics that weights and signals of scope `step` need.
         gather: Puts a vector of every process behind one another; the identity where there is one process.
 
     Raises:
-        ConfigError: A weight needs a statistic that was not measured.
+        ConfigError: A weight or a signal needs a statistic that was not measured.
     """
     return Plan(
         terms=tuple(terms),
         coefficients=torch.stack([value_at(term.scale, step) * _reduce(term, batch, gather) for term in terms]),
         weights=torch.stack([_weigh(term, batch, measured or {}, gather) for term in terms]),
+        credits=tuple(_credit(term, batch, measured or {}, gather) for term in terms),
     )
 
 
@@ -87,16 +100,30 @@ def _reduce(term: Term, batch: StepBatch, gather: Gather) -> Float[Tensor, " row
             return reductions.sequence_mean(mask, batch.rollout, total=total)
         case Constant(divisor=divisor):
             return reductions.constant(mask, batch.rollout, divisor=divisor, total=total)
+        case Sum():
+            return mask.to(torch.float64)
 
 
 def _weigh(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -> Float[Tensor, " row"]:
     product = torch.ones(batch.num_rows, dtype=torch.float64, device=batch.token.device)
     for weight in term.weights:
         if weight.scope == "step":
-            if missing := weight.statistics - measured.keys():
-                raise ConfigError(
-                    f"Term {term.name!r}: weight {weight.kind!r} needs {sorted(missing)}, which was not measured. "
-                    "Measure the step first (`objectives.measure`) and hand the result over as `measured`."
-                )
+            _require(weight.statistics, measured, f"Term {term.name!r}: weight {weight.kind!r}")
             product = product * weight(batch, measured, gather=gather)
     return product
+
+
+def _credit(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -> Credit | None:
+    signal = term.signal
+    if not depends_on_step(signal):
+        return None
+    _require(signal.statistics, measured, f"Term {term.name!r}: signal {term.signal.kind!r}")
+    return signal.credit(batch, measured, batch.rows_by(term.authors), gather=gather)
+
+
+def _require(needed: frozenset[str], measured: Measured, who: str) -> None:
+    if missing := needed - measured.keys():
+        raise ConfigError(
+            f"{who} needs {sorted(missing)}, which was not measured. Measure the step first (`objectives.measure`) and hand "
+            "the result over as `measured`."
+        )

@@ -5,7 +5,23 @@ from typing import Annotated
 from pydantic import Field
 
 from tutelage.objectives.divergences import ForwardKL, JensenShannon, ReverseKL
+from tutelage.objectives.entropy import NegativeEntropy
+from tutelage.objectives.hidden_match import HiddenMatch
+from tutelage.objectives.preference import Preference
+from tutelage.objectives.sampled_kl import SampledKL
 from tutelage.objectives.score_function import ScoreFunction
-from tutelage.objectives.supervised import CrossEntropy
+from tutelage.objectives.supervised import CrossEntropy, SpanLikelihood
 
-AnySignal = Annotated[ReverseKL | ForwardKL | JensenShannon | ScoreFunction | CrossEntropy, Field(discriminator="kind")]
+AnySignal = Annotated[
+    ReverseKL
+    | ForwardKL
+    | JensenShannon
+    | ScoreFunction
+    | SampledKL
+    | CrossEntropy
+    | SpanLikelihood
+    | Preference
+    | NegativeEntropy
+    | HiddenMatch,
+    Field(discriminator="kind"),
+]

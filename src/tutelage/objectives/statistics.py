@@ -23,26 +23,26 @@ STATISTICS = (
 """Per-row statistics; the teacher's whole distribution is needed for its entropy and the divergences, NaN without it."""
 
 
-def blank(batch: StepBatch) -> dict[str, Float[Tensor, " row"]]:
+def blank(batch: StepBatch, *, dtype: torch.dtype = torch.float32) -> dict[str, Float[Tensor, " row"]]:
     """Statistics of which nothing is known yet."""
-    return {name: torch.full((batch.num_rows,), torch.nan, device=batch.token.device) for name in STATISTICS}
+    return {name: torch.full((batch.num_rows,), torch.nan, dtype=dtype, device=batch.token.device) for name in STATISTICS}
 
 
 @torch.no_grad()
 def describe(found: dict[str, Float[Tensor, " row"]], rows: slice, view: Rows, teacher: str) -> None:
     """Fill in the statistics of some rows."""
-    found["student_entropy_nats"][rows] = -expectation(view.probabilities, view.student).float()
-    found["student_log_prob"][rows] = view.sampled.float()
+    found["student_entropy_nats"][rows] = -expectation(view.probabilities, view.student)
+    found["student_log_prob"][rows] = view.sampled
     if (theirs := view.teachers.get(teacher)) is None:
         return
-    found["teacher_log_prob"][rows] = theirs.sampled.float()
+    found["teacher_log_prob"][rows] = theirs.sampled
     if theirs.log_probs is None:
         return
-    found["teacher_entropy_nats"][rows] = -expectation(theirs.probabilities, theirs.log_probs).float()
+    found["teacher_entropy_nats"][rows] = -expectation(theirs.probabilities, theirs.log_probs)
     reverse, forward = both_kls(view.probabilities, theirs.probabilities, view.log_ratios(teacher))
     if not bool((reverse + forward).isfinite().all()):
         reverse, forward = reverse_kl(view.student, theirs.log_probs), forward_kl(view.student, theirs.log_probs)
-    found["forward_kl_nats"][rows], found["reverse_kl_nats"][rows] = forward.float(), reverse.float()
+    found["forward_kl_nats"][rows], found["reverse_kl_nats"][rows] = forward, reverse
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def measure(
     Returns:
         One vector for each of `STATISTICS`.
     """
-    found = blank(batch)
+    found = blank(batch, dtype=torch.promote_types(hidden.dtype, torch.float32))
     compared = {name: signal for name, signal in teachers.items() if name == teacher}
     with torch.autocast(hidden.device.type, enabled=False):
         for panel in walk(batch, hidden=hidden, head=head, teachers=compared, temperatures=temperatures, budget=budget):

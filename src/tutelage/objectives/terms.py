@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tutelage.errors import ConfigError
+from tutelage.objectives.preference import Preference
+from tutelage.objectives.sampled_kl import SampledKL
 from tutelage.objectives.score_function import ScoreFunction
 from tutelage.objectives.signals import AnySignal
 from tutelage.types import Author, Capability
@@ -39,7 +41,14 @@ class Constant:
             raise ConfigError(f"Constant needs divisor > 0, got {self.divisor!r}.")
 
 
-Reduction = Annotated[TokenMean | SequenceMean | Constant, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sum:
+    """The plain sum over the term's tokens, for signals that carry a denominator of their own (`Preference`)."""
+
+    kind: Literal["sum"] = "sum"
+
+
+Reduction = Annotated[TokenMean | SequenceMean | Constant | Sum, Field(discriminator="kind")]
 AnyWeight = Annotated[TrustMask | EntropyAbove, Field(discriminator="kind")]
 AuthorName = Literal["student", "teacher", "dataset"]
 AUTHORS: dict[AuthorName, Author] = {"student": Author.STUDENT, "teacher": Author.TEACHER, "dataset": Author.DATASET}
@@ -67,10 +76,15 @@ class Term:
     def __post_init__(self) -> None:
         if not self.on:
             raise ConfigError(f"Term {self.name!r} acts on nobody's tokens: give `on` at least one of {sorted(AUTHORS)}.")
-        if isinstance(self.signal, ScoreFunction) and self.on != ("student",):
+        if isinstance(self.signal, Preference) != isinstance(self.reduction, Sum):
             raise ConfigError(
-                f"Term {self.name!r}: a score function needs the sampler's log-probabilities, which only the student's own "
-                f"tokens have; got on={self.on!r}."
+                f"Term {self.name!r} has signal {self.signal.kind!r} and reduction {self.reduction.kind!r}: a preference is "
+                "divided by the number of pairs and needs reduction sum, every other signal needs a mean or a constant."
+            )
+        if isinstance(self.signal, ScoreFunction | SampledKL) and self.on != ("student",):
+            raise ConfigError(
+                f"Term {self.name!r}: signal {self.signal.kind!r} needs the sampler's log-probabilities, which only the "
+                f"student's own tokens have; got on={self.on!r}."
             )
 
     @property

@@ -5,7 +5,10 @@ from typing import Literal
 from tutelage.errors import ConfigError
 from tutelage.objectives import (
     ForwardKL,
+    Importance,
     JensenShannon,
+    LogRatio,
+    NoRatio,
     ReverseKL,
     ScoreFunction,
     StudentKLBaseline,
@@ -83,6 +86,7 @@ def opd(
     *,
     n: int = 4,
     coefficient: float = 1.0,
+    discount: float = 0.0,
     importance_cap: float | None = None,
     max_new_tokens: int = 256,
 ) -> Recipe:
@@ -94,7 +98,14 @@ def opd(
         name="opd",
         rollouts=StudentRollouts(sampling=Sampling(n=n, max_new_tokens=max_new_tokens)),
         teacher=ModelTeacher(model=teacher),
-        terms=(Term(name="policy_gradient", signal=ScoreFunction(coefficient=coefficient, importance_cap=importance_cap)),),
+        terms=(
+            Term(
+                name="policy_gradient",
+                signal=ScoreFunction(
+                    advantage=LogRatio(coefficient=coefficient, discount=discount), ratio=Importance(cap=importance_cap)
+                ),
+            ),
+        ),
     )
 
 
@@ -109,6 +120,11 @@ OPD = Card(
     knobs=(
         _N,
         Knob(name="coefficient", default="1.0", meaning="factor on the log-ratio (kl_penalty_coef)"),
+        Knob(
+            name="discount",
+            default="0.0",
+            meaning="weight of later log-ratios in a token's return (kl_discount_factor); 1 is the whole response's",
+        ),
         Knob(name="importance_cap", default="None", meaning="bound on pi_S / pi_mu; public scripts use 5"),
         _LENGTH,
     ),
@@ -129,7 +145,9 @@ def vopd(teacher: str = "", *, baseline_k: int = 100, n: int = 1, max_new_tokens
         terms=(
             Term(
                 name="policy_gradient",
-                signal=ScoreFunction(baseline=StudentKLBaseline(k=baseline_k), importance=False, relative_to="student"),
+                signal=ScoreFunction(
+                    advantage=LogRatio(relative_to="student", baseline=StudentKLBaseline(k=baseline_k)), ratio=NoRatio()
+                ),
             ),
         ),
     )
@@ -175,7 +193,7 @@ def tropd(
     terms = (
         Term(
             name="trusted",
-            signal=ScoreFunction(importance=False, relative_to="student"),
+            signal=ScoreFunction(advantage=LogRatio(relative_to="student"), ratio=NoRatio()),
             weights=(TrustMask(forced=forced_trust),),
         ),
         Term(name="outlier", signal=outlier, weights=(TrustMask(inside=False, forced=forced_trust),)),

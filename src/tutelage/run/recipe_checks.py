@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tutelage.errors import DataError, PreflightError
-from tutelage.objectives import ForwardKL, JensenShannon, ReverseKL, ScoreFunction, StudentKLBaseline, TopK
+from tutelage.objectives import ForwardKL, JensenShannon, LogRatio, NoRatio, ReverseKL, ScoreFunction, StudentKLBaseline, TopK
 from tutelage.objectives.terms import AuthorName, Term
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import (
@@ -87,7 +87,7 @@ def check_vocabulary(recipe: Recipe, vocab: int) -> None:
         match term.signal:
             case ReverseKL(support=TopK(k=k)) | ForwardKL(support=TopK(k=k)) | JensenShannon(support=TopK(k=k)):
                 entries = k
-            case ScoreFunction(baseline=StudentKLBaseline(k=k)):
+            case ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=k))):
                 entries = k
             case _:
                 entries = 0
@@ -205,7 +205,7 @@ def _check_score_function(term: Term, sampling: Sampling, temperature: float) ->
             f"Term {term.name!r} is a score function on samples filtered by top_p {sampling.top_p}, top_k {sampling.top_k}: "
             "tokens outside the filter are never seen, so its gradient is biased. A divergence over the vocabulary is not."
         )
-    if sampling.temperature != temperature and not term.signal.importance:
+    if sampling.temperature != temperature and isinstance(term.signal.ratio, NoRatio):
         notes.append(
             f"Term {term.name!r} is a score function without importance weights, on samples at temperature "
             f"{sampling.temperature} while the loss uses {temperature}: its gradient is biased."

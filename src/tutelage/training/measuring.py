@@ -10,7 +10,8 @@ from torch import Tensor
 from tutelage.models import LanguageModel
 from tutelage.models.row_states import microbatches, row_states
 from tutelage.objectives import Temperatures, measure
-from tutelage.objectives.fused import STATISTICS, Budget
+from tutelage.objectives.fused import Budget
+from tutelage.objectives.statistics import blank
 from tutelage.types import StepBatch, TeacherSignal
 
 Signals = Mapping[str, TeacherSignal]
@@ -27,11 +28,6 @@ def groups(batch: StepBatch, *, budget_tokens: int) -> list[list[int]]:
 def select(signals: Signals, rows: Int[Tensor, " chosen"]) -> dict[str, TeacherSignal]:
     """Every teacher's signal on some of the rows."""
     return {name: signal.select(rows) for name, signal in signals.items()}
-
-
-def blank(batch: StepBatch) -> dict[str, Float[Tensor, " row"]]:
-    """Statistics of which nothing is known yet."""
-    return {name: torch.full((batch.num_rows,), torch.nan, device=batch.token.device) for name in STATISTICS}
 
 
 def autocast(student: LanguageModel, precision: torch.dtype | None) -> AbstractContextManager[object]:

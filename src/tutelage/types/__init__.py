@@ -1,5 +1,6 @@
 """Frozen value types that flow through the loop, from prompts to the objective."""
 
+from tutelage.types.credit import Credit
 from tutelage.types.examples import Example, FinishReason, Message
 from tutelage.types.head import Head
 from tutelage.types.rollouts import Author, Rollout, Verdict
@@ -7,21 +8,25 @@ from tutelage.types.signals import (
     Capability,
     FullSignal,
     SampledSignal,
+    SpanSignal,
     TeacherSignal,
     TopKSignal,
 )
-from tutelage.types.steps import StepBatch
+from tutelage.types.steps import Gather, StepBatch
 
 __all__ = [
     "Author",
     "Capability",
+    "Credit",
     "Example",
     "FinishReason",
     "FullSignal",
+    "Gather",
     "Head",
     "Message",
     "Rollout",
     "SampledSignal",
+    "SpanSignal",
     "StepBatch",
     "TeacherSignal",
     "TopKSignal",

@@ -1,4 +1,4 @@
-"""What a teacher said about the tokens of a step: one of three shapes, all aligned with a StepBatch's rows."""
+"""What a teacher said about the tokens of a step: one of four shapes, all aligned with a StepBatch's rows."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from tutelage.types.head import Head
 
-Capability = Literal["full", "top_k", "sampled"]
-"""`full`: any entry of the vocabulary. `top_k`: the likeliest entries and the sampled token. `sampled`: the sampled token."""
+Capability = Literal["full", "top_k", "sampled", "hidden", "spans"]
+"""`full`: any entry of the vocabulary. `top_k`: the likeliest entries and the sampled token. `sampled`: the sampled token.
+`hidden`: the states that enter its head. `spans`: what passages of the response are worth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -19,7 +20,7 @@ class FullSignal:
     hidden: Float[Tensor, "row width"]
     head: Head
 
-    provides = frozenset[Capability]({"full", "top_k", "sampled"})
+    provides = frozenset[Capability]({"full", "top_k", "sampled", "hidden"})
 
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "FullSignal":
         """The same signal on some of the rows."""
@@ -54,4 +55,20 @@ class SampledSignal:
         return SampledSignal(sampled=self.sampled[rows])
 
 
-TeacherSignal = FullSignal | TopKSignal | SampledSignal
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SpanSignal:
+    """What passages of the responses are worth, token by token: from teachers that judge text and score no tokens."""
+
+    weight: Float[Tensor, " row"]
+    """Of the span that the row's token lies in; zero outside of all spans."""
+    length: Float[Tensor, " row"]
+    """Number of rows in that span; zero outside of all spans."""
+
+    provides = frozenset[Capability]({"spans"})
+
+    def select(self, rows: Int[Tensor, " chosen"] | slice) -> "SpanSignal":
+        """The same signal on some of the rows."""
+        return SpanSignal(weight=self.weight[rows], length=self.length[rows])
+
+
+TeacherSignal = FullSignal | TopKSignal | SampledSignal | SpanSignal

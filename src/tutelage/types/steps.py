@@ -1,6 +1,6 @@
 """All tokens of one optimiser step that an objective may act on, as flat rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -9,6 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tutelage.types.rollouts import Author, Rollout, Verdict
+
+Gather = Callable[[Float[Tensor, " local"]], Float[Tensor, " all"]]
+"""Puts a vector of every process behind one another; lengths may differ. The identity where there is one process.
+
+Every process calls it equally often and in the same order, also where it has nothing to give.
+"""
 
 _COLUMNS = ("rollout", "position", "token", "author", "behaviour_log_probs", "noise")
 

@@ -1,6 +1,6 @@
 """What a signal or a token weight sees: a chunk of rows with log-probabilities, and the two kinds of weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -9,13 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.types import Capability, StepBatch
-
-Gather = Callable[[Float[Tensor, " local"]], Float[Tensor, " all"]]
-"""Puts a vector of every process behind one another; lengths may differ. The identity where there is one process.
-
-Every process calls it equally often and in the same order, also where it has nothing to give.
-"""
+from tutelage.types import Capability, Credit, Gather, SpanSignal, StepBatch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +20,19 @@ class TeacherRows:
     top_ids: Int[Tensor, "row top"] | None = None
     top_log_probs: Float[Tensor, "row top"] | None = None
     sampled: Float[Tensor, " row"]
-    """Log-probability of each row's own token."""
+    """Log-probability of each row's own token; NaN, so that no use of it passes unseen, where the teacher gives none."""
+    weighted: SpanSignal | None = None
+    """What the spans are worth that the rows lie in."""
+
+    def spans(self) -> SpanSignal:
+        """What the spans are worth that the rows lie in.
+
+        Raises:
+            ConfigError: The teacher weighs no spans.
+        """
+        if self.weighted is None:
+            raise ConfigError("A term asked for the weights of spans, and this teacher does not provide them.")
+        return self.weighted
 
     def full(self) -> Float[Tensor, "row vocab"]:
         """Log-probabilities of every entry.
@@ -50,6 +56,7 @@ class TeacherRows:
             top_ids=None if self.top_ids is None else self.top_ids[rows],
             top_log_probs=None if self.top_log_probs is None else self.top_log_probs[rows],
             sampled=self.sampled[rows],
+            weighted=None if self.weighted is None else self.weighted.select(rows),
         )
 
 
@@ -63,6 +70,8 @@ class Rows:
     """By name."""
     batch: StepBatch
     """The chunk's token ids, authors, positions, behaviour log-probs and noise."""
+    credit: Credit | None = None
+    """What the term at hand found out about the whole step, if its signal asks for that."""
     _log_ratios: dict[str, Float[Tensor, "row vocab"]] = field(init=False, default_factory=dict[str, Tensor])
 
     @cached_property
@@ -85,12 +94,24 @@ class Rows:
         """`log pi_T - log pi_S` of each row's own token; detached."""
         return self.teachers[teacher].sampled - self.sampled.detach()
 
+    @property
+    def credited(self) -> Credit:
+        """What the term at hand found out about the whole step.
+
+        Raises:
+            ConfigError: Nothing was: the plan was made without this term.
+        """
+        if self.credit is None:
+            raise ConfigError("A signal asked for advantages of the whole step, which only objectives.plan can compute.")
+        return self.credit
+
     def take(self, rows: Int[Tensor, " chosen"]) -> "Rows":
         """Some of the rows."""
         return Rows(
             student=self.student[rows],
             teachers={name: teacher.take(rows) for name, teacher in self.teachers.items()},
             batch=self.batch.select(rows),
+            credit=None if self.credit is None else self.credit.select(rows),
         )
 
 

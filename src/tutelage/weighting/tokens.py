@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tutelage.errors import ConfigError
 from tutelage.math.estimators import acceptance
-from tutelage.types import Author, Capability, StepBatch
-from tutelage.weighting.base import Gather, Rows
+from tutelage.types import Author, Capability, Gather, StepBatch
+from tutelage.weighting.base import Rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
