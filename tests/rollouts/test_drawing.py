@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.rollouts.drawing import draw, uniforms
+from tutelage.rollouts.drawing import distribution, draw, uniforms
 from tutelage.rollouts.sources import Sampling
 
 
@@ -108,3 +108,23 @@ def test_draws_belong_to_the_seed_and_the_place():
     assert np.array_equal(uniforms(3, 5, 10), uniforms(3, 5, 20)[:10])
     streams = {tuple(uniforms(seed, index, 4)) for seed in range(5) for index in range(5)}
     assert len(streams) == 25
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=1.4, top_p=0.8, top_k=3),
+        Sampling(top_p=0.6),
+        Sampling(top_k=2),
+        Sampling(temperature=0.0),
+    ],
+)
+def test_the_distribution_is_what_draws_come_from(sampling):
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found, count = distribution(logits, sampling), 20_000
+    for row, log_probs in zip(logits, found, strict=True):
+        torch.testing.assert_close(log_probs.exp(), _shares(row, sampling, count), atol=2.0 / count, rtol=0)
+        tokens, said = draw(row.expand(count, -1), sampling, _grid(count))
+        if sampling.temperature > 0.0:
+            torch.testing.assert_close(log_probs[tokens], said)

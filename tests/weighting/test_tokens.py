@@ -1,5 +1,7 @@
 """Token weights against their probabilities and their definitions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ import dense
 from tutelage.errors import ConfigError
 from tutelage.math.divergences import total_variation
 from tutelage.types import Author, StepBatch
-from tutelage.weighting import EntropyAbove, Rows, TeacherRows, TrustMask
+from tutelage.weighting import EntropyAbove, RandomWeight, Rows, TeacherRows, TrustMask
 
 
 def rows(num: int = 400, vocab: int = 6, seed: int = 0) -> Rows:
@@ -30,6 +32,21 @@ def test_forced_trust_keeps_everything_and_leaves_no_outlier():
     view = rows()
     assert TrustMask(forced=True)(view, teacher="teacher").tolist() == [1.0] * 400
     assert TrustMask(forced=True, inside=False)(view, teacher="teacher").tolist() == [0.0] * 400
+
+
+@pytest.mark.parametrize("weight", [TrustMask(), TrustMask(inside=False), TrustMask(forced=True)])
+def test_on_either_side_of_its_threshold_a_weight_that_draws_is_one_constant(weight):
+    view = rows()
+    assert isinstance(weight, RandomWeight)
+    threshold = weight.threshold(view, teacher="teacher")
+    assert threshold.min() >= 0.0
+    assert threshold.max() <= 1.0
+    for inside, share in ((True, 0.0), (True, 0.999), (False, 0.0), (False, 0.999)):
+        noise = threshold * share if inside else threshold + (1.0 - threshold) * share
+        drawn = replace(view, batch=replace(view.batch, noise=noise))
+        possible = noise < threshold if inside else threshold < 1.0
+        assert set(weight(drawn, teacher="teacher")[possible].tolist()) <= {float(inside == weight.inside)}
+    assert not isinstance(EntropyAbove(), RandomWeight)
 
 
 def test_tokens_are_kept_as_often_as_speculative_decoding_would_accept_them():

@@ -37,6 +37,18 @@ def draw(
     return chosen.squeeze(-1), log_probs.gather(-1, place).squeeze(-1)
 
 
+def distribution(logits: Float[Tensor, "row vocab"], sampling: Sampling) -> Float[Tensor, "row vocab"]:
+    """Log-probabilities in nats of the distribution that `draw` draws from; -inf for what it never draws.
+
+    At temperature 0 all mass lies on the likeliest token, although `draw` reports its log-probability at temperature 1.
+    """
+    if sampling.temperature == 0.0:
+        return torch.full_like(logits, float("-inf")).scatter_(-1, logits.argmax(-1, keepdim=True), 0.0)
+    kept, ids = _kept(logits / sampling.temperature, sampling)
+    log_probs = kept.log_softmax(-1)
+    return log_probs if ids is None else torch.full_like(logits, float("-inf")).scatter_(-1, ids, log_probs)
+
+
 def _kept(
     logits: Float[Tensor, "row vocab"], sampling: Sampling
 ) -> tuple[Float[Tensor, "row kept"], Int[Tensor, "row kept"] | None]:

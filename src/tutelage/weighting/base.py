@@ -132,6 +132,18 @@ class TokenWeight(Protocol):
 
 
 @runtime_checkable
+class RandomWeight(TokenWeight, Protocol):
+    """A token weight that draws, and does so only by comparing a row's noise with a threshold.
+
+    Whoever wants the mean over the draws, as the exact oracle of `lab.exact` does, weighs the two sides of the threshold.
+    """
+
+    def threshold(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
+        """A number per row in [0, 1]: the weight is one constant for all noise below it and another for all other noise."""
+        ...
+
+
+@runtime_checkable
 class StepWeight(Protocol):
     """A weight that depends on other tokens of the step: computed once per step from measured statistics."""
 

@@ -38,10 +38,13 @@ class TrustMask:
 
     def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
         """One or zero per row."""
-        trusted = rows.batch.noise < acceptance(rows.log_ratio(teacher))
-        if self.forced:
-            trusted = torch.ones_like(trusted)
+        trusted = rows.batch.noise < self.threshold(rows, teacher=teacher)
         return (trusted if self.inside else ~trusted).to(rows.student.dtype)
+
+    def threshold(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
+        """The probability that a token is trusted."""
+        accepted = acceptance(rows.log_ratio(teacher))
+        return torch.ones_like(accepted) if self.forced else accepted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
