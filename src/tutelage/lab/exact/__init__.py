@@ -1,0 +1,30 @@
+"""The exact oracle: bias and variance of any recipe's gradient in a world small enough to enumerate."""
+
+from tutelage.lab.exact.comparison import Bias, Comparison, Row, compare
+from tutelage.lab.exact.costs import Cost, cost_of
+from tutelage.lab.exact.estimator import Moments, moments
+from tutelage.lab.exact.fitting import end_of_ramps, fit
+from tutelage.lab.exact.outcomes import MOST_OUTCOMES, outcomes
+from tutelage.lab.exact.targets import Target, sequence_level, token_level
+from tutelage.lab.exact.world import Size, World, make
+
+__all__ = [
+    "MOST_OUTCOMES",
+    "Bias",
+    "Comparison",
+    "Cost",
+    "Moments",
+    "Row",
+    "Size",
+    "Target",
+    "World",
+    "compare",
+    "cost_of",
+    "end_of_ramps",
+    "fit",
+    "make",
+    "moments",
+    "outcomes",
+    "sequence_level",
+    "token_level",
+]
