@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -93,8 +93,27 @@ def gsm8k() -> str:
     return _table(["", "updates", "CPU seconds", "peak memory, MiB"], rows)
 
 
+def exact() -> str:
+    """Bias, variance and cost of each recipe's gradient: the middle value over the seeds."""
+    runs = read("exact")
+    rows = [_exact_row([run["rows"][place] for run in runs]) for place in range(len(runs[0]["rows"]))]
+    head = ["recipe", "bias, whole responses", "cosine", "bias, prefixes", "cosine", "variance", "S/N", "products", "asks"]
+    return _table(head, rows)
+
+
+def _exact_row(seeds: Sequence[Run]) -> list[str]:
+    biases = [
+        f"{median(seed[objective][name] for seed in seeds):.3g}"
+        for objective in ("sequence_bias", "token_bias")
+        for name in ("relative", "cosine")
+    ]
+    numbers = [f"{median(seed[name] for seed in seeds):.3g}" for name in ("relative_variance", "signal_to_noise")]
+    cost = seeds[0]["cost"]
+    return [f"`{seeds[0]['recipe']}`", *biases, *numbers, str(cost["head_products"]), cost["teacher_gives"]]
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-TABLES = {"stories": stories, "stories-grid": grid, "gsm8k": gsm8k}
+TABLES = {"stories": stories, "stories-grid": grid, "gsm8k": gsm8k, "exact": exact}

@@ -27,7 +27,18 @@ def in_process(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], [], ["recipes"], ["recipes", "tropd"], ["recipes", "--json"], ["report", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        [],
+        ["recipes"],
+        ["recipes", "tropd"],
+        ["recipes", "--json"],
+        ["report", "--help"],
+        ["lab"],
+        ["lab", "exact", "--help"],
+    ],
 )
 def test_what_only_reads_starts_without_torch(arguments):
     code = (
