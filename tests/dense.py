@@ -206,34 +206,88 @@ def signal_value(signal: o.AnySignal, student: Tensor, teacher: Tensor, batch: S
             found = {"k1": -log_ratio, "k2": 0.5 * log_ratio**2, "k3": log_ratio.exp() - 1.0 - log_ratio}[estimator]
             rho = (student[token] - batch.behaviour_log_probs[row]).exp()
             return found * {"none": torch.ones(()), "detached": rho.detach(), "differentiated": rho}[importance]
-    p, q = events(signal.support, student.exp(), teacher.exp())
+        case o.CandidateActions():
+            return enumerated(signal, student, teacher, token)
+    p, q = events(signal.support, student.exp(), teacher.exp(), token)
+    terms = entries(signal, p, q)
+    if signal.entry_cap is not None:
+        terms = torch.minimum(terms, torch.full_like(terms, signal.entry_cap))
+    return terms.sum() if signal.token_cap is None else torch.minimum(terms.sum(), terms.new_tensor(signal.token_cap))
+
+
+def entries(signal: o.Divergence, p: Tensor, q: Tensor) -> Tensor:
+    """Each event's summand of a divergence, by its definition on probabilities."""
     match signal:
         case o.ReverseKL():
-            return (p * (p / q).log()).sum()
-        case o.ForwardKL(entry_cap=cap):
-            terms = q * (q / p).log()
-            return terms.sum() if cap is None else torch.minimum(terms, torch.full_like(terms, cap)).sum()
+            return p * (p / q).log()
+        case o.ForwardKL():
+            return q * (q / p).log()
         case o.JensenShannon(beta=beta):
             m = beta * q + (1.0 - beta) * p
-            return beta * (q * (q / m).log()).sum() + (1.0 - beta) * (p * (p / m).log()).sum()
+            return beta * q * (q / m).log() + (1.0 - beta) * p * (p / m).log()
+        case o.SkewKL(direction="forward", alpha=alpha):
+            return q * (q / (alpha * q + (1.0 - alpha) * p)).log()
+        case o.SkewKL(alpha=alpha):
+            return p * (p / ((1.0 - alpha) * q + alpha * p)).log()
+        case o.Alpha(alpha=0.0):
+            return p * (p / q).log() + q - p
+        case o.Alpha(alpha=1.0):
+            return q * (q / p).log() + p - q
+        case o.Alpha(alpha=alpha):
+            return (p ** (1.0 - alpha) * q**alpha - alpha * q - (1.0 - alpha) * p) / (alpha * (alpha - 1.0))
+        case o.Jeffreys():
+            return (q - p) * (q / p).log()
+        case o.TotalVariation():
+            return 0.5 * (q - p).abs()
+        case o.Hellinger():
+            return 0.5 * (q.sqrt() - p.sqrt()) ** 2
+        case o.ChiSquare(direction="forward"):
+            return (q - p) ** 2 / p
+        case o.ChiSquare():
+            return (q - p) ** 2 / q
+    raise AssertionError(f"no definition of {signal!r}")
 
 
-def events(support: o.FullVocabulary | o.TopK, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+def kept_entries(choice: o.TopK | o.CandidateActions, p: Tensor, q: Tensor, token: int) -> list[int]:
+    """Which entries a choice keeps."""
+    own, theirs = (sorted(range(len(x)), key=lambda entry: -x[entry].item())[: choice.k] for x in (p, q))
+    kept = {
+        "student": set(own),
+        "teacher": set(theirs),
+        "union": {*own, *theirs},
+        "intersection": set(own) & set(theirs),
+    }[choice.chosen_by]
+    return sorted(kept | {token} if choice.include_sampled else kept)
+
+
+def events(support: o.FullVocabulary | o.TopK | o.SampledToken, p: Tensor, q: Tensor, token: int) -> tuple[Tensor, Tensor]:
     """Probabilities of the events on a support."""
     if isinstance(support, o.FullVocabulary):
         return p, q
-    chooser = p if support.chosen_by == "student" else q
-    kept = sorted(range(len(p)), key=lambda entry: -chooser[entry].item())[: support.k]
+    kept = [token] if isinstance(support, o.SampledToken) else kept_entries(support, p, q, token)
     others = [entry for entry in range(len(p)) if entry not in kept]
-    match support.rest:
-        case "truncate":
+    match support:
+        case o.TopK(rest="truncate"):
             return p[kept], q[kept]
-        case "renormalise":
+        case o.TopK(rest="renormalise"):
             return p[kept] / p[kept].sum(), q[kept] / q[kept].sum()
-        case "tail":
+        case _:
             if not others:
                 return p[kept], q[kept]
             return tuple(torch.cat([x[kept], x[others].sum().reshape(1)]) for x in (p, q))  # type: ignore[return-value]
+
+
+def enumerated(signal: o.CandidateActions, student: Tensor, teacher: Tensor, token: int) -> Tensor:
+    """A score function whose actions are a few entries."""
+    p, q = student.detach().exp(), teacher.exp()
+    kept = kept_entries(signal, p, q, token)
+    weights = {
+        "student": p,
+        "student_within": p / p[kept].sum(),
+        "teacher_within": q / q[kept].sum(),
+        "uniform": torch.full_like(p, 1.0 / max(len(kept), 1)),
+    }[signal.weigh_by]
+    return -sum((weights[v] * (q[v] / p[v]).log() * student[v] for v in kept), 0.0 * student.sum())
 
 
 def log_ratio(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBatch, row: int) -> Tensor:

@@ -24,8 +24,6 @@ SIGNALS: list[o.AnySignal] = [
     *[make(support=support) for make in (o.ReverseKL, o.ForwardKL, o.JensenShannon) for support in SUPPORTS],
     o.JensenShannon(beta=0.1),
     o.JensenShannon(beta=0.9),
-    o.ForwardKL(entry_cap=0.05),
-    o.ForwardKL(entry_cap=0.05, support=o.TopK(k=4)),
     o.CrossEntropy(),
     o.ScoreFunction(),
     o.ScoreFunction(advantage=o.LogRatio(coefficient=0.3), ratio=o.NoRatio()),

@@ -1,18 +1,29 @@
 """Divergences over a whole vocabulary with their slopes, in a handful of passes and without automatic differentiation.
 
 A *slope* is the derivative with respect to the student's log-probabilities, up to a multiple of the student's
-probabilities: the softmax takes any such multiple out again (`logit_gradient`). Inputs are finite log-ratios; where an
-entry has none (`0 log 0`), use `math.divergences`, which is slower and handles it.
+probabilities: the softmax takes any such multiple out again (`logit_gradient`). `f_divergence` serves every f. The three
+that training runs on most have a shorter way from probabilities and log-ratios that are shared between terms; there,
+log-ratios must be finite, and where an entry has none (`0 log 0`) the result is NaN.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tutelage.math.divergences import LogProbs, Nats
+from tutelage.math.generators import Generator, LogProbs, Nats
 
 Probabilities = Float[Tensor, "*batch vocab"]
 ValueAndSlope = tuple[Nats, Float[Tensor, "*batch vocab"]]
+
+
+def f_divergence(
+    generator: Generator, student: LogProbs, teacher: LogProbs, *, entry_cap: float | None = None
+) -> ValueAndSlope:
+    """Any f-divergence of log-probabilities and its slope `pi_S (f(u) - u f'(u))`; entries at the cap have none."""
+    entries, slope = generator.entries(student, teacher), generator.slope(student, teacher)
+    if entry_cap is None:
+        return entries.sum(dim=-1), slope
+    return entries.clamp(max=entry_cap).sum(dim=-1), slope.masked_fill(entries >= entry_cap, 0.0)
 
 
 def reverse_kl(student: Probabilities, log_ratio: LogProbs) -> ValueAndSlope:

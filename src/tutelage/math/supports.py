@@ -1,10 +1,10 @@
 """Restriction of distributions to a few vocabulary entries."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tutelage.math.divergences import LogProbs
+from tutelage.math.generators import LogProbs
 
 
 def top_entries(log_probs: LogProbs, k: int) -> Int[Tensor, "*batch top"]:
@@ -19,28 +19,59 @@ def top_entries(log_probs: LogProbs, k: int) -> Int[Tensor, "*batch top"]:
     return log_probs.detach().topk(k, dim=-1).indices
 
 
+def distinct(ids: Int[Tensor, "*batch entry"]) -> Bool[Tensor, "*batch entry"]:
+    """True at the first place of each id, False where it comes again."""
+    same = ids.unsqueeze(-1) == ids.unsqueeze(-2)
+    return ~same.tril(diagonal=-1).any(dim=-1)
+
+
+def shared(ids: Int[Tensor, "*batch entry"], others: Int[Tensor, "*batch other"]) -> Bool[Tensor, "*batch entry"]:
+    """Which ids are among the others of their position."""
+    return (ids.unsqueeze(-1) == others.unsqueeze(-2)).any(dim=-1)
+
+
 def renormalise(log_probs: Float[Tensor, "*batch top"]) -> Float[Tensor, "*batch top"]:
-    """The conditional distribution on the kept entries; how much mass they hold is forgotten."""
-    return log_probs.log_softmax(dim=-1)
+    """The conditional distribution on the kept entries; how much mass they hold is forgotten. Nothing stays nothing."""
+    nothing = (log_probs == float("-inf")).all(dim=-1, keepdim=True)
+    return log_probs.masked_fill(nothing, 0.0).log_softmax(dim=-1).masked_fill(nothing, float("-inf"))
 
 
 def with_tail(
-    kept: Float[Tensor, "*batch top"], full: LogProbs, ids: Int[Tensor, "*batch top"]
+    entries: Float[Tensor, "*batch top"],
+    full: LogProbs,
+    ids: Int[Tensor, "*batch top"],
+    *,
+    kept: Bool[Tensor, "*batch top"] | None = None,
 ) -> Float[Tensor, "*batch event"]:
-    """The kept entries and one event for all the others; at k = vocab there are no others.
+    """The chosen entries and one event for all the others; at k = vocab there are no others.
 
     Merging events never raises an f-divergence, so what is computed on these events is a lower bound of the full one.
+
+    Args:
+        entries: Log-probabilities of `ids`, -inf at empty places.
+        full: Log-probabilities of every entry.
+        ids: The chosen entries.
+        kept: False at an empty place, whose id means nothing; None where all places are filled with different ids.
     """
-    if ids.shape[-1] == full.shape[-1]:
-        return kept
-    return torch.cat([kept, rest_of(full, ids)], dim=-1)
+    if kept is None and ids.shape[-1] == full.shape[-1]:
+        return entries
+    return torch.cat([entries, rest_of(full, ids, kept=kept)], dim=-1)
 
 
-def rest_of(full: LogProbs, ids: Int[Tensor, "*batch top"]) -> Float[Tensor, "*batch 1"]:
-    """Log of the mass outside `ids`, summed from the entries there: exact also where almost nothing is left."""
+def rest_of(
+    full: LogProbs, ids: Int[Tensor, "*batch top"], *, kept: Bool[Tensor, "*batch top"] | None = None
+) -> Float[Tensor, "*batch 1"]:
+    """Log of the mass outside the kept `ids`, summed from the entries there: exact also where almost nothing is left."""
     lowest = torch.finfo(full.dtype).min  # finite: logsumexp over nothing but -inf has no gradient
-    rest = full.scatter(-1, ids, lowest).logsumexp(dim=-1, keepdim=True)
+    others = full.scatter(-1, ids, lowest) if kept is None else full.masked_fill(members(full, ids, kept), lowest)
+    rest = others.logsumexp(dim=-1, keepdim=True)
     return torch.where(rest > lowest, rest, float("-inf"))
+
+
+def members(full: LogProbs, ids: Int[Tensor, "*batch top"], kept: Bool[Tensor, "*batch top"]) -> Bool[Tensor, "*batch vocab"]:
+    """Which entries of the vocabulary are among the kept ids; an id may stand at a kept and at an empty place."""
+    count = torch.zeros(full.shape, dtype=torch.uint8, device=full.device)
+    return count.scatter_add_(-1, ids, kept.to(torch.uint8)) > 0
 
 
 def tail_of(kept: Float[Tensor, "*batch top"]) -> Float[Tensor, "*batch 1"]:

@@ -2,8 +2,20 @@
 
 from tutelage.credit import GroupRelative
 from tutelage.objectives.advantages import BatchMean, LeaveOneOut, LogRatio, NoBaseline, StudentKLBaseline
-from tutelage.objectives.divergences import ForwardKL, JensenShannon, ReverseKL
+from tutelage.objectives.divergences import (
+    Alpha,
+    ChiSquare,
+    Divergence,
+    ForwardKL,
+    Hellinger,
+    Jeffreys,
+    JensenShannon,
+    ReverseKL,
+    SkewKL,
+    TotalVariation,
+)
 from tutelage.objectives.entropy import NegativeEntropy
+from tutelage.objectives.enumerated_actions import CandidateActions
 from tutelage.objectives.fused import Budget, Evaluation, Temperatures, evaluate, measure
 from tutelage.objectives.hidden_match import HiddenMatch
 from tutelage.objectives.plan import Plan, plan
@@ -13,23 +25,29 @@ from tutelage.objectives.sampled_kl import SampledKL
 from tutelage.objectives.score_function import ScoreFunction
 from tutelage.objectives.signals import AnySignal
 from tutelage.objectives.supervised import CrossEntropy, SpanLikelihood
-from tutelage.objectives.supports import FullVocabulary, TopK
+from tutelage.objectives.supports import FullVocabulary, SampledToken, TopK
 from tutelage.objectives.terms import Constant, SequenceMean, Sum, Term, TokenMean
 
 __all__ = [
+    "Alpha",
     "AnySignal",
     "Band",
     "BatchMean",
     "Budget",
+    "CandidateActions",
+    "ChiSquare",
     "Clipped",
     "Constant",
     "CrossEntropy",
+    "Divergence",
     "Evaluation",
     "ForwardKL",
     "FullVocabulary",
     "GroupRelative",
+    "Hellinger",
     "HiddenMatch",
     "Importance",
+    "Jeffreys",
     "JensenShannon",
     "LeaveOneOut",
     "LogRatio",
@@ -40,8 +58,10 @@ __all__ = [
     "Preference",
     "ReverseKL",
     "SampledKL",
+    "SampledToken",
     "ScoreFunction",
     "SequenceMean",
+    "SkewKL",
     "SpanLikelihood",
     "StudentKLBaseline",
     "Sum",
@@ -49,6 +69,7 @@ __all__ = [
     "Term",
     "TokenMean",
     "TopK",
+    "TotalVariation",
     "evaluate",
     "measure",
     "plan",

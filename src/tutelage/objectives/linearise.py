@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tutelage.math.supports import members
 from tutelage.types import Capability, Credit, Gather, StepBatch
 from tutelage.weighting.base import Rows
 
@@ -20,6 +21,11 @@ class Linearised:
     slope: Float[Tensor, "row entry"]
     ids: Int[Tensor, "row entry"] | None = None
     """Which vocabulary entries the slope belongs to, all others having none; None means all of them in order."""
+
+    def capped(self, cap: float) -> "Linearised":
+        """Values of at most `cap`, without a slope where they would reach it."""
+        beyond = self.values >= cap
+        return replace(self, values=self.values.clamp(max=cap), slope=self.slope.masked_fill(beyond.unsqueeze(-1), 0.0))
 
 
 @runtime_checkable
@@ -93,14 +99,23 @@ def of_events(
     events: Float[Tensor, "row event"],
     ids: Int[Tensor, "row top"],
     student: Float[Tensor, "row vocab"],
+    *,
+    kept: Bool[Tensor, "row top"] | None = None,
 ) -> Linearised:
-    """A value that depends on the student through a few entries and, in a last column if there is one, the rest's mass."""
+    """A value that depends on the student through a few entries and, in a last column if there is one, the rest's mass.
+
+    Where `kept` is False the place is empty: its event has no mass and its id means nothing.
+    """
     values, slope = _differentiate(value, events)
     if events.shape[-1] == ids.shape[-1]:
         return Linearised(values=values, slope=slope, ids=ids)
     rest = events.detach()[:, -1:]
     share = (student.detach() - rest.masked_fill(rest == float("-inf"), 0.0)).exp_()  # of each entry in the rest's mass
-    return Linearised(values=values, slope=share.mul_(slope[:, -1:]).scatter_(-1, ids, slope[:, :-1]))
+    share.mul_(slope[:, -1:])
+    if kept is None:
+        return Linearised(values=values, slope=share.scatter_(-1, ids, slope[:, :-1]))
+    share.masked_fill_(members(student, ids, kept), 0.0)
+    return Linearised(values=values, slope=share.scatter_add_(-1, ids, slope[:, :-1]))
 
 
 def _differentiate(value: Callable[[Tensor], Float[Tensor, " row"]], inputs: Tensor) -> tuple[Float[Tensor, " row"], Tensor]:

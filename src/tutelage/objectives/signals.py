@@ -4,8 +4,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tutelage.objectives.divergences import ForwardKL, JensenShannon, ReverseKL
+from tutelage.objectives.divergences import (
+    Alpha,
+    ChiSquare,
+    ForwardKL,
+    Hellinger,
+    Jeffreys,
+    JensenShannon,
+    ReverseKL,
+    SkewKL,
+    TotalVariation,
+)
 from tutelage.objectives.entropy import NegativeEntropy
+from tutelage.objectives.enumerated_actions import CandidateActions
 from tutelage.objectives.hidden_match import HiddenMatch
 from tutelage.objectives.preference import Preference
 from tutelage.objectives.sampled_kl import SampledKL
@@ -16,6 +27,13 @@ AnySignal = Annotated[
     ReverseKL
     | ForwardKL
     | JensenShannon
+    | SkewKL
+    | Alpha
+    | Jeffreys
+    | TotalVariation
+    | Hellinger
+    | ChiSquare
+    | CandidateActions
     | ScoreFunction
     | SampledKL
     | CrossEntropy

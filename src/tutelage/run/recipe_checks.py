@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tutelage.errors import DataError, PreflightError
-from tutelage.objectives import ForwardKL, JensenShannon, LogRatio, NoRatio, ReverseKL, ScoreFunction, StudentKLBaseline, TopK
+from tutelage.objectives import CandidateActions, Divergence, LogRatio, NoRatio, ScoreFunction, StudentKLBaseline, TopK
 from tutelage.objectives.terms import AuthorName, Term
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import (
@@ -85,7 +85,7 @@ def check_vocabulary(recipe: Recipe, vocab: int) -> None:
     """
     for term in recipe.terms:
         match term.signal:
-            case ReverseKL(support=TopK(k=k)) | ForwardKL(support=TopK(k=k)) | JensenShannon(support=TopK(k=k)):
+            case Divergence(support=TopK(k=k)) | CandidateActions(k=k):
                 entries = k
             case ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=k))):
                 entries = k
