@@ -165,3 +165,22 @@ def test_a_score_function_without_importance_has_the_same_first_step(pair):
         )
         norms.append(learner.update(taught.batch, taught.signals, step=0).gradient_norm)
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_head_in_bfloat16_on_a_cpu_changes_the_gradient_by_its_precision_only(pair):
+    parts, batch = built(pair, "gkd")
+    taught = parts.teaching.score(batch)
+    updates = [
+        Learner(
+            parts.student,
+            terms=[Term(name="loss", signal=ReverseKL())],
+            temperatures=parts.learner.temperatures,
+            vocab=parts.report.vocab,
+            optimiser=replace(pair.config("gkd", pair.data).optimiser, learning_rate=1e-12),
+            training=TrainingSettings(head_precision=precision),
+        ).update(taught.batch, taught.signals, step=0)
+        for precision in ("auto", "bfloat16")
+    ]
+    assert updates[0].loss != updates[1].loss
+    assert updates[1].loss == pytest.approx(updates[0].loss, rel=0.02)
+    assert updates[1].gradient_norm == pytest.approx(updates[0].gradient_norm, rel=0.02)

@@ -62,6 +62,8 @@ def both_kls(student: Probabilities, teacher: Probabilities, log_ratio: LogProbs
     return excess.sub_(student * log_ratio).sum(dim=-1), forward
 
 
-def logit_gradient(slope: Float[Tensor, "*batch vocab"], student: Probabilities) -> Float[Tensor, "*batch vocab"]:
-    """The gradient with respect to logits that a slope stands for: `slope - pi_S sum(slope)`. Overwrites `slope`."""
-    return slope.addcmul_(student, slope.sum(dim=-1, keepdim=True), value=-1.0)
+def logit_gradient(
+    slope: Float[Tensor, "*batch vocab"], student: Probabilities, *, out: Float[Tensor, "*batch vocab"] | None = None
+) -> Float[Tensor, "*batch vocab"]:
+    """The gradient with respect to logits that a slope stands for: `slope - pi_S sum(slope)`, written to `out` if given."""
+    return torch.addcmul(slope, student, slope.sum(dim=-1, keepdim=True), value=-1.0, out=out)

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tutelage.errors import ConfigError, NumericsError
-from tutelage.math.slopes import logit_gradient
 from tutelage.objectives.hidden_match import HiddenMatch
 from tutelage.objectives.linearise import Linearised, LinearSignal, Signal, by_differentiation
 from tutelage.objectives.panels import Budget, Temperatures, walk
@@ -25,6 +24,10 @@ from tutelage.types import FullSignal, Head, StepBatch, TeacherSignal
 from tutelage.weighting.base import Rows
 
 __all__ = ["STATISTICS", "Budget", "Evaluation", "Temperatures", "evaluate", "measure"]
+
+
+_ENTRIES_AT_ONCE = 16384
+"""Vocabulary entries whose weights' gradient is held in reduced precision at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -139,18 +142,21 @@ class _Work:
         )
         for panel in panels:
             for rows, product, view in panel.tiles():
-                slope = torch.zeros_like(view.student) if carry is not None else None
+                slope: Tensor | None = None
                 for index, term in enumerate(self._plan.terms):
                     if index not in beside and bool(self._acting[index, rows].any()):
                         weight = self._weigh(index, term, rows, view)
                         if isinstance(term.signal, HiddenMatch):
                             self._match(index, rows, hidden, weight, carry)
                         else:
-                            self._add(index, term.signal, rows, view, weight, slope)
+                            found, factor = self._add(index, term.signal, rows, view, weight)
+                            slope = _plus(slope, found, factor, like=view.student) if carry is not None else None
                 if self.statistics:
                     describe(self.statistics, rows, view, self._plan.terms[0].teacher)
                 if slope is not None:
-                    panel.student.pull_back_(logit_gradient(slope, view.probabilities), product)
+                    panel.student.pull_back_(slope, view.probabilities, product)
+                elif carry is not None:
+                    product.zero_()
             if carry is not None:
                 carry.add(panel.rows, hidden[panel.rows], panel.product, panel.student.weight)
         return self._finished(hidden)
@@ -205,9 +211,8 @@ class _Work:
         rows: slice,
         view: Rows,
         weight: Float[Tensor, " row"],
-        slope: Float[Tensor, "row vocab"] | None,
-    ) -> None:
-        """One term's share of a tile."""
+    ) -> tuple[Linearised, Float[Tensor, " row"]]:
+        """Book one term's share of a tile; what it found, and the factor of each row."""
         teacher = self._plan.terms[index].teacher
         factor = self._plan.coefficients[index, rows] * weight
         kept = factor != 0.0
@@ -216,13 +221,7 @@ class _Work:
             view = replace(view, credit=credit.select(rows))
         found = _linearise(signal, teacher, view, kept)
         self._count(index, rows, factor * torch.where(kept, found.values, 0.0), weight)
-        if slope is None:
-            return
-        factor = factor.to(slope.dtype).unsqueeze(-1)
-        if found.ids is None:
-            slope.addcmul_(found.slope, factor)
-        else:
-            slope.scatter_add_(-1, found.ids, torch.where(kept.unsqueeze(-1), found.slope * factor, 0.0))
+        return found, factor
 
     def _require_finite(self) -> None:
         bad = (~self._values.isfinite()).nonzero().squeeze(-1)
@@ -235,6 +234,21 @@ class _Work:
                 f"{len(bad)} of {len(self._values)} tokens are not finite. A logit is NaN or infinite, or one side gives no "
                 "probability to what the other side may write. Lower the learning rate, or check the models' weights."
             )
+
+
+def _plus(
+    slope: Float[Tensor, "row vocab"] | None,
+    found: Linearised,
+    factor: Float[Tensor, " row"],
+    *,
+    like: Float[Tensor, "row vocab"],
+) -> Float[Tensor, "row vocab"]:
+    """Add a term's slopes to those of the terms before it; takes the memory of the first."""
+    scale = factor.to(like.dtype).unsqueeze(-1)
+    if found.ids is not None:
+        slope = torch.zeros_like(like) if slope is None else slope
+        return slope.scatter_add_(-1, found.ids, torch.where(scale != 0.0, found.slope * scale, 0.0))
+    return found.slope.mul_(scale) if slope is None else slope.addcmul_(found.slope, scale)
 
 
 def _needs_no_head(term: Term) -> bool:
@@ -298,10 +312,11 @@ class _Gradients:
             inputs, first = hidden.to(weight.dtype), rows.start == 0
             if weight.dtype == self.weight.dtype:
                 self.weight.addmm_(gradient.T, inputs, beta=0.0 if first else 1.0)
-            elif first:
-                self.weight.copy_(gradient.T @ inputs)
             else:
-                self.weight.add_(gradient.T @ inputs)
+                for entries in range(0, gradient.shape[1], _ENTRIES_AT_ONCE):
+                    part = slice(entries, entries + _ENTRIES_AT_ONCE)
+                    found = gradient[:, part].T @ inputs
+                    _ = self.weight[part].copy_(found) if first else self.weight[part].add_(found)
 
 
 class _FusedHead(torch.autograd.Function):

@@ -43,10 +43,13 @@ class Temperatures:
 class Budget:
     """How much the head may hold at once."""
 
-    chunk_mib: int = 256
+    chunk_mib: int = 320
     """Memory for the logits of one panel of rows, student and teachers together, in MiB."""
     head_dtype: torch.dtype | None = None
     """Type of what the head's products read; none keeps that of the weights. Logits and softmax are in float32 or better."""
+    rounded: bool = False
+    """Where the head's type is a reduced one, take logits as its products give them, rounded to it relative to the row's own
+    token. For CPUs, whose libraries give exact logits at the speed of float32 only; GPUs need no such choice."""
 
     def __post_init__(self) -> None:
         if self.chunk_mib < 1:
@@ -100,9 +103,11 @@ def walk(
         ConfigError: A teacher that gives only some log-probabilities is asked for another temperature than theirs.
     """
     exact = torch.promote_types(hidden.dtype, torch.float32)
-    student = Projection(head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.student)
+    student = Projection(head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.student, rounded=budget.rounded)
     whole = {
-        name: Projection(signal.head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.teacher)
+        name: Projection(
+            signal.head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.teacher, rounded=budget.rounded
+        )
         for name, signal in teachers.items()
         if isinstance(signal, FullSignal)
     }
@@ -112,10 +117,12 @@ def walk(
             "temperature 1, which cannot be rescaled. Set it to 1, or load the teacher in process."
         )
     for rows in budget.panels(batch.num_rows, vocab=head.vocab_size, sides=1 + len(whole)):
-        said: dict[str, Said] = {}
+        tokens, said = batch.token[rows], dict[str, Said]()
         for name, signal in teachers.items():
-            said[name] = (whole[name], whole[name].panel(signal.hidden[rows])) if isinstance(signal, FullSignal) else signal
-        yield Panel(rows=rows, product=student.panel(hidden[rows]), student=student, batch=batch, teachers=said)
+            said[name] = (
+                (whole[name], whole[name].panel(signal.hidden[rows], tokens)) if isinstance(signal, FullSignal) else signal
+            )
+        yield Panel(rows=rows, product=student.panel(hidden[rows], tokens), student=student, batch=batch, teachers=said)
 
 
 def _read(said: Said, rows: slice, tile: slice, batch: StepBatch) -> TeacherRows:

@@ -72,7 +72,11 @@ class Learner:
         self._settings, self._training = optimiser, training
         reduced = training.precision == "bfloat16" or (training.precision == "auto" and student.device.type == "cuda")
         self.precision = torch.bfloat16 if reduced else None
-        self._budget = Budget(chunk_mib=training.head_chunk_mib, head_dtype=self.precision)
+        self._budget = Budget(
+            chunk_mib=training.head_chunk_mib,
+            head_dtype=torch.bfloat16 if training.head_precision == "bfloat16" else self.precision,
+            rounded=training.head_precision == "bfloat16" and student.device.type == "cpu",
+        )
 
     def update(self, batch: StepBatch, signals: Signals, *, step: int, statistics: bool = False) -> Update:
         """Take one optimiser step.
