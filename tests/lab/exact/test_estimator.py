@@ -44,6 +44,18 @@ def test_opd_has_the_mean_and_the_variance_of_the_sum_over_responses(end):
     assert found.signal_to_noise == pytest.approx(float(mean.square().sum()) / variance)
 
 
+def test_a_table_as_the_head_and_prefixes_as_its_inputs_give_the_same_gradient():
+    given = world(3, 2)
+    mean, inputs = torch.zeros_like(given.student), torch.eye(len(given.student), dtype=torch.float64)
+    for outcome in outcomes(given, opd(n=1).rollouts):
+        batch, hidden = outcome.batch(), inputs[outcome.rows()]
+        head = Head(weight=given.student.T.clone().requires_grad_())
+        teacher = FullSignal(hidden=hidden, head=Head(weight=given.teachers["teacher"].T.contiguous()))
+        loss = o.evaluate(o.plan(opd().terms, batch), batch, hidden=hidden, head=head, teachers={"teacher": teacher}).loss
+        mean += outcome.probability * torch.autograd.grad(loss, head.weight)[0].T
+    close(moments(given, opd(n=1)).gradient, mean)
+
+
 def test_the_baseline_lowers_the_variance_and_the_whole_distribution_lowers_it_further():
     variances = []
     for seed in range(5):
