@@ -6,7 +6,7 @@ import pytest
 
 from tutelage.cli import lab
 from tutelage.cli.main import main
-from tutelage.lab.exact import Size, compare
+from tutelage.lab.exact import PROVIDED, Size, compare
 from tutelage.recipes import REGISTRY, gkd
 
 SMALL = ["--vocab", "3", "--length", "2"]
@@ -27,7 +27,7 @@ def test_every_recipe_has_a_row_and_plain_opd_is_the_first(capsys):
     rows = [line.split() for line in shown[header + 1 :]]
     names = [row[0] for row in rows[: rows.index([])]]
     assert names[0] == "opd"
-    assert sorted(names) == sorted(REGISTRY)
+    assert sorted(names) == sorted(name for name, entry in REGISTRY.items() if entry.recipe().needs <= PROVIDED)
     assert all(line in shown for line in lab.LEGEND.splitlines())
     assert "vopd: StudentKLBaseline.k lowered from 100 to 3." in shown
     assert "tropd: schedules as at step 200." in shown
@@ -64,6 +64,14 @@ def test_a_settings_file_stands_for_the_recipe_in_it(tmp_path, monkeypatch, caps
     _, mine, opsd = json.loads(printed(capsys, "exact", *SMALL, "--recipe", "mine.toml, opsd", "--json"))["rows"]
     assert (mine["recipe"], opsd["recipe"]) == ("mine", "opsd")
     assert mine["token_bias"]["norm"] < 1e-12
+
+
+def test_what_one_response_cannot_show_is_told(capsys):
+    hidden = "n 1 hides it"
+    arguments = ["exact", *SMALL, "--recipe", "opd", "--knobs.discount", "1"]
+    assert hidden in printed(capsys, *arguments)
+    assert hidden not in printed(capsys, *arguments, "--n", "2")
+    assert hidden not in printed(capsys, "exact", *SMALL, "--recipe", "opd")
 
 
 def test_a_step_says_where_schedules_are_read(capsys):

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(show_help=parser.print_help)
     parser.add_argument("tool", nargs="?", metavar="exact", help="enumerate every step that a recipe may take in a tiny world")
     parser.add_argument(
-        "--recipe", help="methods by name or settings files (.toml, .json), separated by commas (default: all methods)"
+        "--recipe",
+        help="methods by name or settings files (.toml, .json), separated by commas (default: all methods that tables can run)",
     )
     parser.add_argument("--vocab", type=int, default=4, help="tokens of the vocabulary (default %(default)s)")
     parser.add_argument("--length", type=int, default=3, help="longest response in tokens (default %(default)s)")
@@ -102,20 +103,24 @@ def _plain(value: Any) -> Any:
 
 def _recipes(named: str | None, flags: Sequence[str]) -> list["Recipe"]:
     """The recipes that are asked for, each with the flags laid over it."""
-    from tutelage.cli import settings
+    from tutelage.lab.exact import PROVIDED
     from tutelage.recipes import REGISTRY
 
     for flag in flags:
         if flag.startswith("--") and not flag.startswith(("--knobs.", "--recipe.")):
             raise ConfigError(f"{flag!r} is no setting of a recipe, so it has no effect here. See tutelage lab --help.")
-    found = list["Recipe"]()
-    for name in list(REGISTRY) if named is None else [part.strip() for part in named.split(",")]:
-        is_file = name.endswith((".toml", ".json"))
-        asked = argparse.Namespace(
-            config=Path(name) if is_file else None, from_run=None, output=None, rest=[*([] if is_file else [name]), *flags]
-        )
-        found.append(settings.resolve(asked).recipe)
-    return found
+    if named is None:
+        possible = (name for name, entry in REGISTRY.items() if entry.recipe().needs <= PROVIDED)
+        return [_recipe(name, flags) for name in possible]
+    return [_recipe(name.strip(), flags) for name in named.split(",")]
+
+
+def _recipe(name: str, flags: Sequence[str]) -> "Recipe":
+    from tutelage.cli import settings
+
+    is_file = name.endswith((".toml", ".json"))
+    config, rest = (Path(name), []) if is_file else (None, [name])
+    return settings.resolve(argparse.Namespace(config=config, from_run=None, output=None, rest=[*rest, *flags])).recipe
 
 
 def _text(found: "Comparison") -> str:

@@ -2,7 +2,7 @@
 
 from tutelage.lab.exact.comparison import Bias, Comparison, Row, compare
 from tutelage.lab.exact.costs import Cost, cost_of
-from tutelage.lab.exact.estimator import Moments, moments
+from tutelage.lab.exact.estimator import PROVIDED, Moments, moments
 from tutelage.lab.exact.fitting import end_of_ramps, fit
 from tutelage.lab.exact.outcomes import MOST_OUTCOMES, outcomes
 from tutelage.lab.exact.targets import Target, sequence_level, token_level
@@ -10,6 +10,7 @@ from tutelage.lab.exact.world import Size, World, make
 
 __all__ = [
     "MOST_OUTCOMES",
+    "PROVIDED",
     "Bias",
     "Comparison",
     "Cost",

@@ -14,6 +14,7 @@ from tutelage.lab.exact.fitting import end_of_ramps, fit
 from tutelage.lab.exact.outcomes import MOST_OUTCOMES
 from tutelage.lab.exact.targets import sequence_level, token_level
 from tutelage.lab.exact.world import Size, make
+from tutelage.objectives.linearise import depends_on_step
 from tutelage.recipes import Recipe, opd
 
 REFERENCE = "opd"
@@ -58,7 +59,7 @@ class Row:
     """Optimiser step at which schedules were read."""
     num_outcomes: int
     notes: tuple[str, ...]
-    """What was lowered to fit the world."""
+    """What was lowered to fit the world, and what that may hide."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +107,8 @@ def compare(
     rows, unit = list[Row](), nan
     for recipe in chosen:
         fitted, notes = fit(recipe, vocab=size.vocab, most_n=most_n)
+        if most_n == 1 and any(depends_on_step(term.signal) for term in fitted.terms):
+            notes = (*notes, "other tokens of the step decide what one is worth; if they are other responses', n 1 hides it")
         at = end_of_ramps(fitted) if step is None else step
         found = moments(world, fitted, step=at, most=most)
         unit = unit if rows else found.variance

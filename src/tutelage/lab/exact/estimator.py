@@ -23,6 +23,9 @@ from tutelage.recipes import Recipe
 from tutelage.types import FullSignal, Head, StepBatch, TeacherSignal
 from tutelage.weighting import RandomWeight
 
+PROVIDED = FullSignal.provides - {"hidden"}
+"""What a tabular teacher can give: probabilities, and no states that would mean anything."""
+
 ROUNDING = 1e-13
 """A gradient of a smaller norm is what rounding leaves of zero."""
 
@@ -67,7 +70,7 @@ def moments(world: World, recipe: Recipe, *, step: int = 0, most: int = MOST_OUT
     Raises:
         ConfigError: There are too many outcomes, or a term asks for what a table does not have: hidden states, spans.
     """
-    if missing := recipe.needs - {"full", "top_k", "sampled"}:
+    if missing := recipe.needs - PROVIDED:
         raise ConfigError(
             f"Recipe {recipe.name!r} needs {sorted(missing)} of its teacher, and the exact oracle's tables have probabilities "
             "only. Give its terms other signals, or compare it in training."
