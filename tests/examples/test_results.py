@@ -79,3 +79,10 @@ def test_the_first_page_gives_the_quickstart_as_it_was_measured():
     for place, line in enumerate(measured[0]["lines"]):
         cells = [f"{run['lines'][place]['accuracy']:.1%}" for run in measured]
         assert f"| {line['name']} | {' | '.join(cells)} |" in page
+
+
+def test_the_quickstart_tells_distillation_from_supervised_training_at_every_seed():
+    for run in runs("quickstart"):
+        teacher, before, distilled, supervised = run["lines"]
+        assert teacher["accuracy"] >= 0.98
+        assert distilled["interval"][0] > max(before["interval"][1], supervised["interval"][1])
