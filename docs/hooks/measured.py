@@ -112,8 +112,22 @@ def _exact_row(seeds: Sequence[Run]) -> list[str]:
     return [f"`{seeds[0]['recipe']}`", *biases, *numbers, str(cost["head_products"]), cost["teacher_gives"]]
 
 
+def sampling() -> str:
+    """What each engine takes to write the same number of tokens."""
+    rows = [
+        [
+            f"`{run['engine']}`",
+            f"{run['prompts']} x {run['new_tokens']}",
+            "{:.2f} [{:.2f}, {:.2f}]".format(*run["cpu_seconds"]),
+            "{:.1f} [{:.1f}, {:.1f}]".format(*run["over_cached_sampler"]),
+        ]
+        for run in read("sampling")
+    ]
+    return _table(["", "prompts x new tokens", "CPU seconds", "factor"], rows)
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-TABLES = {"stories": stories, "stories-grid": grid, "gsm8k": gsm8k, "exact": exact}
+TABLES = {"stories": stories, "stories-grid": grid, "gsm8k": gsm8k, "exact": exact, "sampling": sampling}

@@ -86,3 +86,11 @@ def test_the_quickstart_tells_distillation_from_supervised_training_at_every_see
         teacher, before, distilled, supervised = run["lines"]
         assert teacher["accuracy"] >= 0.98
         assert distilled["interval"][0] > max(before["interval"][1], supervised["interval"][1])
+
+
+def test_the_packages_sampler_took_the_least_time_on_a_cpu():
+    found = runs("sampling")
+    assert {(run["prompts"], run["new_tokens"]) for run in found} == {(16, 32), (64, 64)}
+    for run in found:
+        _, least, largest = run["over_cached_sampler"]
+        assert least == largest == 1.0 if run["engine"] == "cached_sampler" else least > 1.0
