@@ -34,24 +34,14 @@ class Generator(ABC):
         ...
 
     @abstractmethod
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
-        """`pi_S f(u)`; anything where neither side has mass."""
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+        """`pi_S f(u)` of each entry, zero where neither side has mass; their sum is the divergence."""
         ...
 
     @abstractmethod
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
-        """`pi_S (f(u) - u f'(u))`; anything where neither side has mass."""
-        ...
-
-    @final
-    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
-        """`pi_S f(u)` of each entry, zero where neither side has mass; their sum is the divergence."""
-        return self.raw_entries(student, teacher).masked_fill(_nowhere(student, teacher), 0.0)
-
-    @final
     def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`d entries / d log pi_S = pi_S (f(u) - u f'(u))`, zero where neither side has mass."""
-        return self.raw_slope(student, teacher).masked_fill(_nowhere(student, teacher), 0.0)
+        ...
 
     @final
     def value(self, log_ratio: Tensor) -> Tensor:
@@ -86,11 +76,11 @@ class ReverseKL(Generator):
         """The forward KL."""
         return ForwardKL()
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_S log(pi_S / pi_T)`."""
         return _weighed(student, student - teacher)
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_S (log(pi_S / pi_T) + 1)`."""
         return _weighed(student, student - teacher + 1.0)
 
@@ -105,11 +95,11 @@ class ForwardKL(Generator):
         """The reverse KL."""
         return ReverseKL()
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_T log(pi_T / pi_S)`."""
         return _weighed(teacher, teacher - student)
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`-pi_T`."""
         return -teacher.exp()
 
@@ -134,12 +124,12 @@ class JensenShannon(Generator):
         """The same with the other share."""
         return JensenShannon(beta=1.0 - self.beta)
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`beta pi_T log(pi_T / m) + (1 - beta) pi_S log(pi_S / m)`."""
         from_student, from_teacher = _to_mixture(student, teacher, self.beta)
         return -self.beta * _weighed(teacher, from_teacher) - (1.0 - self.beta) * _weighed(student, from_student)
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`(1 - beta) pi_S log(pi_S / m)`."""
         return (self.beta - 1.0) * _weighed(student, _to_mixture(student, teacher, self.beta)[0])
 
@@ -163,13 +153,14 @@ class SkewForward(Generator):
         """The other direction."""
         return SkewReverse(alpha=self.alpha)
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_T log(pi_T / m)`."""
         return -_weighed(teacher, _to_mixture(student, teacher, self.alpha)[1])
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`-(1 - alpha) pi_S pi_T / m`."""
-        return (self.alpha - 1.0) * (student - _to_mixture(student, teacher, self.alpha)[1]).exp()
+        _, from_teacher = _to_mixture(student, teacher, self.alpha)
+        return (self.alpha - 1.0) * _where_defined((student - from_teacher).exp(), lambda: teacher == -inf)
 
 
 @final
@@ -191,14 +182,15 @@ class SkewReverse(Generator):
         """The other direction."""
         return SkewForward(alpha=self.alpha)
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_S log(pi_S / m)`."""
         return -_weighed(student, _to_mixture(student, teacher, 1.0 - self.alpha)[0])
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_S log(pi_S / m) + (1 - alpha) pi_S pi_T / m`."""
         from_student, _ = _to_mixture(student, teacher, 1.0 - self.alpha)
-        return (1.0 - self.alpha) * (teacher - from_student).exp() - _weighed(student, from_student)
+        crossed = _where_defined((teacher - from_student).exp(), lambda: student == -inf)
+        return (1.0 - self.alpha) * crossed - _weighed(student, from_student)
 
 
 @final
@@ -227,7 +219,7 @@ class Power(Generator):
         """The same with `1 - alpha`."""
         return Power(alpha=1.0 - self.alpha, factor=self.factor)
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """Relative to the side that has the larger share of the exponent: neither limit divides by a small number."""
         swapped = self.alpha > 0.5
         base, other = (teacher, student) if swapped else (student, teacher)
@@ -240,7 +232,7 @@ class Power(Generator):
             found = (curved - exponent * linear) * (self.factor / (exponent * (exponent - 1.0)))
         return found.masked_fill(linear.isinf(), inf)  # beyond the type's range: inf - inf
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`-factor pi_S (u^alpha - 1) / alpha`."""
         if self.alpha == 0.0:
             return self.factor * _weighed(student, student - teacher)
@@ -257,12 +249,12 @@ class Jeffreys(Generator):
         """Itself."""
         return self
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`(pi_T - pi_S) log(pi_T / pi_S)`."""
         excess = _difference(teacher, student)
         return (excess * (teacher - student)).masked_fill(excess == 0.0, 0.0)
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`pi_S log(pi_S / pi_T) - (pi_T - pi_S)`."""
         return _weighed(student, student - teacher) - _difference(teacher, student)
 
@@ -277,13 +269,13 @@ class TotalVariation(Generator):
         """Itself."""
         return self
 
-    def raw_entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def entries(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`|pi_T - pi_S| / 2`."""
         return 0.5 * _difference(teacher, student).abs()
 
-    def raw_slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
+    def slope(self, student: LogProbs, teacher: LogProbs) -> LogProbs:
         """`-pi_S sign(pi_T - pi_S) / 2`."""
-        return -0.5 * student.exp() * (teacher - student).sign()
+        return -0.5 * _weighed(student, (teacher - student).sign())
 
 
 HELLINGER = Power(alpha=0.5, factor=0.25)
@@ -328,25 +320,28 @@ def _require_skew(alpha: float) -> None:
         )
 
 
-def _nowhere(student: LogProbs, teacher: LogProbs) -> Tensor:
-    return torch.maximum(student, teacher) == -inf
-
-
 def _weighed(log_weight: LogProbs, values: LogProbs) -> LogProbs:
-    """`exp(log_weight) values` with `0 * inf = 0`."""
+    """`exp(log_weight) values` with `0 * inf = 0`, and zero where the weight is zero and the value undefined."""
     weight = log_weight.exp()
-    return (weight * values).masked_fill(weight == 0.0, 0.0)
+    return _where_defined(weight * values, lambda: weight == 0.0)
 
 
 def _difference(first: LogProbs, second: LogProbs) -> LogProbs:
     """`exp(first) - exp(second)` to its last digit, also where both are tiny, huge, or nearly the same."""
     top, gap = torch.maximum(first, second), first - second
-    return (top.exp() * torch.expm1(-gap.abs()) * -gap.sign()).masked_fill(top == -inf, 0.0)
+    return _where_defined(top.exp() * torch.expm1(-gap.abs()) * -gap.sign(), lambda: top == -inf)
 
 
 def _blend(base: LogProbs, other: LogProbs, share: float) -> LogProbs:
-    """`(1 - share) base + share other` with `0 * inf = 0`."""
-    return other if share == 1.0 else (1.0 - share) * base + share * other
+    """`(1 - share) base + share other` with `0 * inf = 0`; -inf where both are."""
+    if share == 1.0:
+        return other
+    return _where_defined((1.0 - share) * base + share * other, lambda: torch.maximum(base, other) == -inf, -inf)
+
+
+def _where_defined(found: LogProbs, undefined: Callable[[], Tensor], fill: float = 0.0) -> LogProbs:
+    """Put the limit where there is one; a sum that is finite says in one pass that there is nothing to do."""
+    return found if bool(found.sum().isfinite()) else found.masked_fill(undefined(), fill)
 
 
 def _to_mixture(student: LogProbs, teacher: LogProbs, share: float) -> tuple[LogProbs, LogProbs]:
