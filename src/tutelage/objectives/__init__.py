@@ -2,6 +2,15 @@
 
 from tutelage.credit import GroupRelative
 from tutelage.objectives.advantages import BatchMean, LeaveOneOut, LogRatio, NoBaseline, StudentKLBaseline
+from tutelage.objectives.compositions import (
+    AnyComposition,
+    InterpolatedTeacher,
+    MixtureOfTeachers,
+    ProductOfTeachers,
+    SteeredTeacher,
+    TemperedTeacher,
+    TrustRegionTeacher,
+)
 from tutelage.objectives.divergences import (
     Alpha,
     ChiSquare,
@@ -30,6 +39,7 @@ from tutelage.objectives.terms import Constant, SequenceMean, Sum, Term, TokenMe
 
 __all__ = [
     "Alpha",
+    "AnyComposition",
     "AnySignal",
     "Band",
     "BatchMean",
@@ -47,15 +57,18 @@ __all__ = [
     "Hellinger",
     "HiddenMatch",
     "Importance",
+    "InterpolatedTeacher",
     "Jeffreys",
     "JensenShannon",
     "LeaveOneOut",
     "LogRatio",
+    "MixtureOfTeachers",
     "NegativeEntropy",
     "NoBaseline",
     "NoRatio",
     "Plan",
     "Preference",
+    "ProductOfTeachers",
     "ReverseKL",
     "SampledKL",
     "SampledToken",
@@ -63,13 +76,16 @@ __all__ = [
     "SequenceMean",
     "SkewKL",
     "SpanLikelihood",
+    "SteeredTeacher",
     "StudentKLBaseline",
     "Sum",
     "Temperatures",
+    "TemperedTeacher",
     "Term",
     "TokenMean",
     "TopK",
     "TotalVariation",
+    "TrustRegionTeacher",
     "evaluate",
     "measure",
     "plan",

@@ -6,15 +6,26 @@ A *tile* is what everything between the products works on: small, so that its ma
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
 from tutelage.objectives.projection import Projection
-from tutelage.types import FullSignal, Head, SampledSignal, SpanSignal, StepBatch, TeacherSignal, TopKSignal
+from tutelage.types import (
+    ComposedSignal,
+    Composition,
+    FullSignal,
+    Head,
+    SampledSignal,
+    SpanSignal,
+    StepBatch,
+    TeacherSignal,
+    TopKSignal,
+)
 from tutelage.weighting.base import Rows, TeacherRows
 
 _TILE_BYTES = 1 << 20
@@ -61,8 +72,10 @@ class Budget:
         return _slices(total, ceil(total / max(1, ceil(total / most))))
 
 
-Said = TopKSignal | SampledSignal | SpanSignal | tuple[Projection, Float[Tensor, "row vocab"]]
-"""A teacher's signal, a whole one as its head and the panel's raw logits."""
+Whole = tuple[Projection, Float[Tensor, "row vocab"]]
+"""A head and the panel's raw logits."""
+Said = TopKSignal | SampledSignal | SpanSignal | Whole | tuple[Composition, Mapping[str, Whole]]
+"""A teacher's signal, where it is a whole one as products with heads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -84,8 +97,9 @@ class Panel:
         for tile in _slices(total, max(_TILE_ROWS, size // (self.product.element_size() * vocab))):
             rows = slice(self.rows.start + tile.start, self.rows.start + tile.stop)
             batch, product = self.batch.select(rows), self.product[tile]
-            teachers = {name: _read(said, rows, tile, batch) for name, said in self.teachers.items()}
-            yield rows, product, Rows(student=self.student.log_probs(product), teachers=teachers, batch=batch)
+            student = self.student.log_probs(product)
+            teachers = {name: _read(said, rows, tile, batch, student) for name, said in self.teachers.items()}
+            yield rows, product, Rows(student=student, teachers=teachers, batch=batch)
 
 
 def walk(
@@ -103,29 +117,46 @@ def walk(
         ConfigError: A teacher that gives only some log-probabilities is asked for another temperature than theirs.
     """
     exact = torch.promote_types(hidden.dtype, torch.float32)
-    student = Projection(head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.student, rounded=budget.rounded)
-    whole = {
-        name: Projection(
-            signal.head, exact=exact, dtype=budget.head_dtype, temperature=temperatures.teacher, rounded=budget.rounded
-        )
+    prepare = partial(Projection, exact=exact, dtype=budget.head_dtype, rounded=budget.rounded)
+    student = prepare(head, temperature=temperatures.student)
+    heads = {
+        name: {part: prepare(whole.head, temperature=temperatures.teacher) for part, whole in _wholes(signal).items()}
         for name, signal in teachers.items()
-        if isinstance(signal, FullSignal)
     }
-    if len(whole) < len(teachers) and temperatures.teacher != 1.0:
+    if temperatures.teacher != 1.0 and not all(heads.values()):
         raise ConfigError(
             f"The teacher's temperature is {temperatures.teacher!r}, but this teacher gives only some log-probabilities at "
             "temperature 1, which cannot be rescaled. Set it to 1, or load the teacher in process."
         )
-    for rows in budget.panels(batch.num_rows, vocab=head.vocab_size, sides=1 + len(whole)):
-        tokens, said = batch.token[rows], dict[str, Said]()
-        for name, signal in teachers.items():
-            said[name] = (
-                (whole[name], whole[name].panel(signal.hidden[rows], tokens)) if isinstance(signal, FullSignal) else signal
-            )
+    for rows in budget.panels(batch.num_rows, vocab=head.vocab_size, sides=1 + sum(map(len, heads.values()))):
+        tokens = batch.token[rows]
+        said = {name: _multiply(signal, heads[name], rows, tokens) for name, signal in teachers.items()}
         yield Panel(rows=rows, product=student.panel(hidden[rows], tokens), student=student, batch=batch, teachers=said)
 
 
-def _read(said: Said, rows: slice, tile: slice, batch: StepBatch) -> TeacherRows:
+def _wholes(signal: TeacherSignal) -> Mapping[str, FullSignal]:
+    """The whole distributions behind a signal, each of which takes a product of its own."""
+    match signal:
+        case FullSignal():
+            return {"": signal}
+        case ComposedSignal():
+            return signal.parts
+        case _:
+            return {}
+
+
+def _multiply(signal: TeacherSignal, heads: Mapping[str, Projection], rows: slice, tokens: Int[Tensor, " row"]) -> Said:
+    products = {part: (heads[part], heads[part].panel(whole.hidden[rows], tokens)) for part, whole in _wholes(signal).items()}
+    match signal:
+        case FullSignal():
+            return products[""]
+        case ComposedSignal():
+            return signal.composition, products
+        case _:
+            return signal
+
+
+def _read(said: Said, rows: slice, tile: slice, batch: StepBatch, student: Float[Tensor, "tile vocab"]) -> TeacherRows:
     match said:
         case TopKSignal():
             part = said.select(rows)
@@ -135,9 +166,12 @@ def _read(said: Said, rows: slice, tile: slice, batch: StepBatch) -> TeacherRows
             return TeacherRows(sampled=torch.full_like(part.weight, torch.nan), weighted=part)
         case SampledSignal():
             return TeacherRows(sampled=said.select(rows).sampled)
-        case projection, product:
+        case (Projection() as projection, Tensor() as product):
             log_probs = projection.log_probs(product[tile])
-            return TeacherRows(log_probs=log_probs, sampled=log_probs.gather(-1, batch.token.unsqueeze(-1)).squeeze(-1))
+        case (composition, parts):
+            read = {name: projection.log_probs(product[tile]) for name, (projection, product) in parts.items()}
+            log_probs = composition(read, student=student)
+    return TeacherRows(log_probs=log_probs, sampled=log_probs.gather(-1, batch.token.unsqueeze(-1)).squeeze(-1))
 
 
 def _slices(total: int, size: int) -> list[slice]:

@@ -6,6 +6,8 @@ from tutelage.types.head import Head
 from tutelage.types.rollouts import Author, Rollout, Verdict
 from tutelage.types.signals import (
     Capability,
+    ComposedSignal,
+    Composition,
     FullSignal,
     SampledSignal,
     SpanSignal,
@@ -17,6 +19,8 @@ from tutelage.types.steps import Gather, StepBatch
 __all__ = [
     "Author",
     "Capability",
+    "ComposedSignal",
+    "Composition",
     "Credit",
     "Example",
     "FinishReason",

@@ -1,11 +1,13 @@
-"""What a teacher said about the tokens of a step: one of four shapes, all aligned with a StepBatch's rows."""
+"""What a teacher said about the tokens of a step: one of five shapes, all aligned with a StepBatch's rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tutelage.errors import ConfigError
 from tutelage.types.head import Head
 
 Capability = Literal["full", "top_k", "sampled", "hidden", "spans"]
@@ -25,6 +27,45 @@ class FullSignal:
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "FullSignal":
         """The same signal on some of the rows."""
         return FullSignal(hidden=self.hidden[rows], head=self.head)
+
+
+@runtime_checkable
+class Composition(Protocol):
+    """How several distributions become one."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the distributions it composes, apart from the student's."""
+        ...
+
+    def __call__(
+        self, parts: Mapping[str, Float[Tensor, "row vocab"]], *, student: Float[Tensor, "row vocab"]
+    ) -> Float[Tensor, "row vocab"]:
+        """Normalised log-probabilities from those of the parts and of the student, all detached."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ComposedSignal:
+    """Several whole distributions and what one teacher they make: products, mixtures, blends with the student."""
+
+    parts: Mapping[str, FullSignal]
+    """By the names that the composition uses."""
+    composition: Composition
+
+    provides = frozenset[Capability]({"full", "top_k", "sampled"})
+
+    def __post_init__(self) -> None:
+        if set(self.parts) != set(self.composition.parts):
+            raise ConfigError(
+                f"The composition names {sorted(self.composition.parts)}, but {sorted(self.parts)} are given. "
+                "Give exactly one whole distribution for each name."
+            )
+
+    def select(self, rows: Int[Tensor, " chosen"] | slice) -> "ComposedSignal":
+        """The same signal on some of the rows."""
+        parts = {name: part.select(rows) for name, part in self.parts.items()}
+        return ComposedSignal(parts=parts, composition=self.composition)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,4 +112,4 @@ class SpanSignal:
         return SpanSignal(weight=self.weight[rows], length=self.length[rows])
 
 
-TeacherSignal = FullSignal | TopKSignal | SampledSignal | SpanSignal
+TeacherSignal = FullSignal | ComposedSignal | TopKSignal | SampledSignal | SpanSignal
