@@ -7,8 +7,10 @@ import pytest
 
 from tutelage.errors import DataError, PreflightError
 from tutelage.objectives import (
+    CandidateActions,
     CrossEntropy,
     ForwardKL,
+    Hellinger,
     LogRatio,
     NoRatio,
     ReverseKL,
@@ -124,6 +126,8 @@ def test_a_student_that_teaches_itself_the_same_prompt_is_said_to_learn_nothing(
     [
         ReverseKL(support=TopK(k=513)),
         ForwardKL(support=TopK(k=513, chosen_by="student")),
+        Hellinger(support=TopK(k=513, chosen_by="union")),
+        CandidateActions(k=513),
         ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=513))),
     ],
 )
