@@ -17,14 +17,18 @@ PAGE = (ROOT / "docs" / "performance.md").read_text()
 RESULT = ROOT / "benchmarks" / "results" / "performance.json"
 
 
-@pytest.fixture(scope="module")
-def hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("performance_hook", ROOT / "docs" / "hooks" / "performance.py")
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    return loaded(ROOT / "docs" / "hooks" / "performance.py")
 
 
 def step(ratio: float) -> dict[str, Any]:
@@ -58,6 +62,31 @@ def test_a_result_becomes_a_table_and_bars_whose_lengths_are_the_ratios(hook, mo
     bars = ElementTree.fromstring(hook.plot(hook.read())).findall("rect")
     single, double = (float(bar.attrib["width"]) for bar in bars)
     assert double == pytest.approx(2 * single, abs=0.2)
+
+
+def test_the_script_leaves_out_what_was_measured_before_unless_asked_again(monkeypatch, tmp_path, capsys):
+    script = loaded(ROOT / "benchmarks" / "performance.py")
+    asked: list[str] = []
+
+    def measured(name: str, *, pairs: int | None) -> dict[str, Any]:
+        asked.append(name)
+        return step(float(len(asked))) | {"pairs": pairs}
+
+    def run(*arguments: str) -> list[str]:
+        asked.clear()
+        monkeypatch.setattr("sys.argv", ["performance.py", "--output", str(tmp_path / "found.json"), *arguments])
+        script.main()
+        return list(asked)
+
+    monkeypatch.setattr(script, "measure", measured)
+    monkeypatch.setattr(script, "table", lambda result: "")
+    assert run("--rows", "step-ragged") == ["step-ragged"]
+    assert run("--rows", "step-float32", "step-ragged") == ["step-float32"]
+    assert run("--rows", "step-ragged", "--fresh", "--pairs", "1") == ["step-ragged"]
+    found = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert list(found) == ["step-float32", "step-ragged"]  # in the order of the table, whatever was measured first
+    assert found["step-ragged"]["pairs"] == 1
+    assert "| step, float32: TRL over ours | at least 1.80 x | 1.00 x |" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not RESULT.exists(), reason="no result is committed")
