@@ -295,7 +295,15 @@ def log_ratio(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBat
     token = int(batch.token[row])
     origin = batch.behaviour_log_probs[row] if part.relative_to == "behaviour" else student[row, token]
     found = teacher[row, token] - origin
-    return part.coefficient * (found if part.bound is None else found.clamp(-part.bound, part.bound))
+    found = found if part.bound is None else found.clamp(-part.bound, part.bound)
+    match part.divergence:
+        case "reverse_kl":
+            return part.coefficient * found
+        case "forward_kl":
+            return part.coefficient * found.exp()
+        case "jensen_shannon":  # its corrected reward by hand: (1 - beta) log(beta u + 1 - beta)
+            return part.coefficient * (1.0 - part.shape) * torch.log(part.shape * found.exp() + 1.0 - part.shape)
+    raise NotImplementedError(part.divergence)
 
 
 def a_return(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBatch, row: int, rows: list[int]) -> Tensor:

@@ -16,6 +16,8 @@ ADVANTAGES = {
     "discounted": o.LogRatio(discount=0.7, coefficient=0.5, relative_to="student"),
     "length-normalised": o.LogRatio(discount=0.9, length_normalised=True),
     "bounded": o.LogRatio(bound=0.4),
+    "corrected for the forward KL": o.LogRatio(divergence="forward_kl", bound=3.0),
+    "corrected for the Jensen-Shannon divergence, to go": o.LogRatio(divergence="jensen_shannon", shape=0.3, discount=0.5),
     "bounded return": o.LogRatio(bound=0.4, discount=0.5),
     "batch mean": o.LogRatio(baseline=o.BatchMean()),
     "leave one out": o.LogRatio(baseline=o.LeaveOneOut(), relative_to="student"),

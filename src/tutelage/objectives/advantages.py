@@ -14,6 +14,7 @@ from tutelage.credit.baselines import batch_mean, leave_one_out
 from tutelage.credit.returns import return_to_go
 from tutelage.errors import ConfigError
 from tutelage.math import divergences, estimators
+from tutelage.math.generators import Generator, generator
 from tutelage.types import Capability, Gather, StepBatch
 from tutelage.weighting.base import Rows
 
@@ -66,9 +67,28 @@ class LeaveOneOut:
 Baseline = Annotated[NoBaseline | StudentKLBaseline | BatchMean | LeaveOneOut, Field(discriminator="kind")]
 
 
+DivergenceName = Literal[
+    "reverse_kl",
+    "forward_kl",
+    "jensen_shannon",
+    "skew_forward_kl",
+    "skew_reverse_kl",
+    "alpha",
+    "jeffreys",
+    "total_variation",
+    "hellinger",
+    "chi_square_forward",
+    "chi_square_reverse",
+]
+_SHAPES = {"jensen_shannon": "beta", "skew_forward_kl": "alpha", "skew_reverse_kl": "alpha", "alpha": "alpha"}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogRatio:
     """`coefficient (log pi_T - log pi_S)` of the sampled token and, discounted, of those after it, less a baseline.
+
+    Another divergence than the reverse KL puts its corrected reward `w_f(u) = -f(u) + u f'(u)`, `u = pi_T / pi_S`, in the place
+    of the log-ratio; the naive `-f(u)` would be biased (OPD+, arXiv:2606.01039).
 
     With discount 0 its score function has the gradient of the reverse KL of each prefix, with discount 1 that of the
     reverse KL of whole responses (identity U1; MiniLLM, arXiv:2306.08543).
@@ -80,8 +100,12 @@ class LogRatio:
     relative_to: Literal["behaviour", "student"] = "behaviour"
     """Whose log-probability the teacher's is compared with: the sampler's, as in the released code, or the one that the
     trainer recomputes. They are equal where both agree; with stale rollouts only `student` aims at KL(pi_S || pi_T)."""
+    divergence: DivergenceName = "reverse_kl"
+    """Of which divergence the gradient is to be."""
+    shape: float | None = None
+    """`beta` of jensen_shannon, or `alpha` of alpha and the skew KLs; none takes their own default."""
     bound: float | None = None
-    """Bound in nats on the size of one token's log-ratio; none leaves it. Biased where it acts."""
+    """Bound in nats on the size of one token's log-ratio; none leaves it. Biased where it acts. OPD+ scripts use 6."""
     discount: float = 0.0
     """Weight of a token's log-ratio in the return of the token before it, in [0, 1]."""
     length_normalised: bool = False
@@ -90,6 +114,20 @@ class LogRatio:
     """What is subtracted."""
 
     def __post_init__(self) -> None:
+        if self.shape is not None and self.divergence not in _SHAPES:
+            raise ConfigError(
+                f"LogRatio has shape {self.shape!r}, and {self.divergence} has none; only {', '.join(_SHAPES)} do."
+            )
+        if self.divergence != "reverse_kl":
+            try:
+                _ = self._generator()
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"LogRatio with divergence {self.divergence} and shape {self.shape!r}: {error}") from error
+            if isinstance(self.baseline, StudentKLBaseline):
+                raise ConfigError(
+                    f"LogRatio has divergence {self.divergence} and the KL baseline, which is the mean of the reverse KL's "
+                    "reward. Use leave_one_out, batch_mean or none."
+                )
         if not 0.0 <= self.discount <= 1.0:
             raise ConfigError(f"LogRatio needs 0 <= discount <= 1, got {self.discount!r}.")
         if self.bound is not None and self.bound <= 0.0:
@@ -147,7 +185,15 @@ class LogRatio:
     def _reward(self, theirs: PerRow, own: PerRow, batch: StepBatch) -> PerRow:
         origin = batch.behaviour_log_probs if self.relative_to == "behaviour" else own
         log_ratio = theirs - origin
-        return self.coefficient * (log_ratio if self.bound is None else log_ratio.clamp(-self.bound, self.bound))
+        if self.bound is not None:
+            log_ratio = log_ratio.clamp(-self.bound, self.bound)
+        if self.divergence == "reverse_kl":  # w = log u - 1, and no constant changes a mean gradient
+            return self.coefficient * log_ratio
+        return self.coefficient * self._generator().corrected_reward(log_ratio)
+
+    def _generator(self) -> Generator:
+        shape = {} if self.shape is None else {_SHAPES[self.divergence]: self.shape}
+        return generator(self.divergence, **shape)
 
 
 AnyAdvantage = Annotated[LogRatio | GroupRelative, Field(discriminator="kind")]
