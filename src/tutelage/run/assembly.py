@@ -1,7 +1,7 @@
 """From a configuration to the objects of a run, fitted to each other and checked before any step."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,12 +11,13 @@ from tutelage import data, teachers, verifiers
 from tutelage.data import PromptOrder
 from tutelage.errors import ConfigError, DataError
 from tutelage.models import LanguageModel, ModelSource, chat, load
+from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
 from tutelage.rollouts import CachedSampler, Prompt, RolloutWriter, Text, given_responses
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
-from tutelage.run.recipe_checks import response_limit
+from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.teachers import Teacher
 from tutelage.teachers.parts import ModelTeacher
 from tutelage.training.learner import Learner
@@ -72,19 +73,12 @@ def assemble(config: RunConfig) -> Assembled:
     verifier = verifiers.build(config.verifier)
     examples, held_out = _examples(config)
     notes += check_data(config.recipe, examples)
-    student, teacher_model = _models(config)
-    report = check_pair(
-        config.recipe,
-        [*examples, *held_out],
-        student=student,
-        teacher=teacher_model,
-        stop_token_ids=config.student.stop_token_ids,
-        wrap=config.wrap_prompts,
-    )
+    student, models = _models(config)
+    report = _check_pairs(config, [*examples, *held_out], student, models)
     report = replace(report, notes=(*notes, *report.notes))
     if config.training.gradient_checkpointing:
         student.model.activation_checkpointing_enable()
-    return _build(config, report, student, teacher_model, verifier, examples, held_out)
+    return _build(config, report, student, models, verifier, examples, held_out)
 
 
 def prompt_order(config: RunConfig, assembled: Assembled) -> Callable[[int], list[Prompt]]:
@@ -100,28 +94,60 @@ def _examples(config: RunConfig) -> tuple[list[Example], list[Example]]:
     return examples, data.load(config.evaluation_data)[: config.evaluation.num_prompts or None]
 
 
-def _models(config: RunConfig) -> tuple[LanguageModel, LanguageModel | None]:
-    device, teacher = device_of(config), config.recipe.teacher
-    if isinstance(teacher, ModelTeacher) and not teacher.model:
-        raise ConfigError(f"Recipe {config.recipe.name!r} needs a teacher: give it a model with --recipe.teacher.model.")
+Models = Mapping[str, LanguageModel]
+"""Models of the teachers that are not the student itself, by the teacher's name."""
+
+
+def _models(config: RunConfig) -> tuple[LanguageModel, Models]:
+    device = device_of(config)
+    others = {name: part for name, part in config.recipe.teachers.items() if isinstance(part, ModelTeacher)}
+    for name, part in others.items():
+        if not part.model:
+            flag = "--recipe.teacher.model" if name == MAIN_TEACHER else f"--recipe.references.{name}.model"
+            raise ConfigError(f"Recipe {config.recipe.name!r} needs a model for its teacher {name!r}: name one with {flag}.")
     student = load(config.student, role="student", device=device)
-    if not isinstance(teacher, ModelTeacher):
-        return student, None
-    source = ModelSource(
-        path=teacher.model,
-        revision=teacher.revision,
-        dtype=teacher.dtype,
-        trust_remote_code=teacher.trust_remote_code,
-        template_options=teacher.template_options,
-    )
-    return student, load(source, role="teacher", device=device)
+    sources = {
+        name: ModelSource(
+            path=part.model,
+            revision=part.revision,
+            dtype=part.dtype,
+            trust_remote_code=part.trust_remote_code,
+            template_options=part.template_options,
+        )
+        for name, part in others.items()
+    }
+    return student, {name: load(source, role="teacher", device=device) for name, source in sources.items()}
+
+
+def _check_pairs(config: RunConfig, examples: Sequence[Example], student: LanguageModel, models: Models) -> PreflightReport:
+    """Preflight of the student with its teacher, and with each reference as if it were the teacher."""
+    recipe = config.recipe
+
+    def check(recipe: Recipe, teacher: LanguageModel | None) -> PreflightReport:
+        return check_pair(
+            recipe,
+            examples,
+            student=student,
+            teacher=teacher,
+            stop_token_ids=config.student.stop_token_ids,
+            wrap=config.wrap_prompts,
+        )
+
+    report = check(recipe, models.get(MAIN_TEACHER))
+    for name, part in recipe.references.items():
+        as_teacher = replace(recipe, teacher=part, references={name: part})
+        other = check(as_teacher, models.get(name))
+        fresh = [f"reference {name!r}: {note}" for note in other.notes if note not in report.notes]
+        report = replace(report, vocab=min(report.vocab, other.vocab), notes=(*report.notes, *fresh))
+    check_vocabulary(recipe, report.vocab)
+    return replace(report, stop_token_ids=frozenset(index for index in report.stop_token_ids if index < report.vocab))
 
 
 def _build(
     config: RunConfig,
     report: PreflightReport,
     student: LanguageModel,
-    teacher_model: LanguageModel | None,
+    models: Models,
     verifier: Verifier,
     examples: Sequence[Example],
     held_out: Sequence[Example],
@@ -135,15 +161,19 @@ def _build(
         optimiser=config.optimiser,
         training=training,
     )
-    teacher = recipe.teacher and teachers.build(
-        recipe.teacher,
-        student=student,
-        load=lambda part: _loaded(teacher_model),
-        vocab=report.vocab,
-        microbatch_tokens=training.microbatch_tokens,
-        wrap=config.wrap_prompts,
-        autocast=learner.precision,
-    )
+    built = {
+        name: teachers.build(
+            part,
+            student=student,
+            load=lambda _, name=name: models[name],
+            vocab=report.vocab,
+            microbatch_tokens=training.microbatch_tokens,
+            wrap=config.wrap_prompts,
+            autocast=learner.precision,
+        )
+        for name, part in recipe.teachers.items()
+    }
+    teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
     sampler = _sampler(student, report, autocast=learner.precision)
@@ -160,7 +190,7 @@ def _build(
         verifier=verifier,
         writer=_writer(config, report, sampler, teacher, text),
         learner=learner,
-        teaching=Teaching(teacher if recipe.needs else None),
+        teaching=Teaching(teacher if recipe.needs_of(MAIN_TEACHER) else None, references=built),
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
     )
 
@@ -256,8 +286,3 @@ def _prompts(student: LanguageModel, examples: Sequence[Example], *, wrap: chat.
         )
         for example in examples
     ]
-
-
-def _loaded(model: LanguageModel | None) -> LanguageModel:
-    assert model is not None
-    return model

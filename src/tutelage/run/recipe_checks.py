@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from tutelage.errors import DataError, PreflightError
 from tutelage.objectives import CandidateActions, Divergence, LogRatio, NoRatio, ScoreFunction, StudentKLBaseline, TopK
+from tutelage.objectives.linearise import depends_on_step
 from tutelage.objectives.terms import AuthorName, Term
 from tutelage.recipes import Recipe
+from tutelage.recipes.recipe import MAIN_TEACHER
 from tutelage.rollouts.sources import (
     AnyRollouts,
     DatasetRollouts,
@@ -20,7 +22,6 @@ from tutelage.teachers.contexts import reference_of
 from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
 from tutelage.types import Example
 
-TEACHER_NAME = "teacher"
 """What terms call the recipe's teacher."""
 
 
@@ -151,15 +152,22 @@ def _check_teacher(recipe: Recipe) -> list[str]:
 
 
 def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> None:
-    if term.needs and term.teacher != TEACHER_NAME:
+    if term.needs and term.teacher not in recipe.teachers:
         raise PreflightError(
-            f"Term {term.name!r} asks a teacher called {term.teacher!r}, but the recipe's only teacher is called "
-            f"{TEACHER_NAME!r}. Set the term's teacher to that."
+            f"Term {term.name!r} asks a teacher called {term.teacher!r}, but the recipe's teachers are called "
+            f"{', '.join(map(repr, recipe.teachers)) or 'nothing: it has none'}. Set the term's teacher to one of them."
         )
-    provided = recipe.teacher.provides if recipe.teacher is not None else frozenset()
+    signal = term.signal
+    if depends_on_step(signal) and signal.statistics and term.teacher != MAIN_TEACHER:
+        raise PreflightError(
+            f"Term {term.name!r} looks at the whole step and asks {term.teacher!r}, but a step is measured against the "
+            "recipe's own teacher only. Make that one the recipe's teacher, and the other a reference."
+        )
+    teacher = recipe.teachers.get(term.teacher)
+    provided = teacher.provides if teacher is not None else frozenset()
     if unmet := sorted(term.needs - provided):
         raise PreflightError(
-            f"Term {term.name!r} needs {unmet} of its teacher, but the teacher ({recipe.teacher and recipe.teacher.kind!r}) "
+            f"Term {term.name!r} needs {unmet} of its teacher, but the teacher ({teacher and teacher.kind!r}) "
             f"provides only {sorted(provided)}. Give the term a support that the teacher can fill, such as TopK chosen by the "
             "teacher, or load the teacher in process."
         )

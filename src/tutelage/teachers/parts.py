@@ -104,8 +104,8 @@ class ModelTeacher:
 
     @property
     def provides(self) -> frozenset[Capability]:
-        """Everything."""
-        return frozenset({"full", "top_k", "sampled"})
+        """Everything that one model's scores can give."""
+        return frozenset({"full", "top_k", "sampled", "hidden"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,8 +122,8 @@ class SelfTeacher:
 
     @property
     def provides(self) -> frozenset[Capability]:
-        """Everything."""
-        return frozenset({"full", "top_k", "sampled"})
+        """Everything that one model's scores can give."""
+        return frozenset({"full", "top_k", "sampled", "hidden"})
 
 
 AnyTeacher = ModelTeacher | SelfTeacher

@@ -120,8 +120,7 @@ def _step(parts: Parts, step: int) -> StepRecord:
     taught = parts.teaching.score(batch)
     watch.lap("scoring")
     update = parts.learner.update(taught.batch, taught.signals, step=step, statistics=parts.recorder.wants_statistics(step + 1))
-    if parts.teaching.teacher is not None:
-        parts.teaching.teacher.update(parts.student)
+    parts.teaching.update(parts.student)
     watch.lap("update")
     return StepRecord(step=step + 1, rollouts=rollouts, verdicts=verdicts, taught=taught, update=update, seconds=watch.seconds)
 
@@ -143,17 +142,15 @@ def restore(parts: Parts, state: State) -> None:
     parts.student.load_trainable(state["student"])
     parts.learner.optimiser.load_state_dict(state["optimiser"])
     parts.writer.load_state_dict(state["writer"])
-    if parts.teaching.teacher is not None:
-        parts.teaching.teacher.load_state_dict(state["teacher"])
+    parts.teaching.load_state_dict(state["teachers"])
 
 
 def _state(parts: Parts) -> State:
-    teacher = parts.teaching.teacher
     return {
         "student": parts.student.trainable_state(),
         "optimiser": parts.learner.optimiser.state_dict(),
         "writer": parts.writer.state_dict(),
-        "teacher": teacher.state_dict() if teacher is not None else {},
+        "teachers": parts.teaching.state_dict(),
     }
 
 

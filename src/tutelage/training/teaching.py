@@ -1,10 +1,15 @@
-"""The teacher's side of a step: supervision for the rows that can have it, counts for those that cannot."""
+"""The teachers' side of a step: supervision for the rows that can have it, counts for those that cannot."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+import torch
+
+from tutelage.models import LanguageModel
+from tutelage.recipes.recipe import MAIN_TEACHER
 from tutelage.teachers import Teacher
-from tutelage.training.measuring import Signals
+from tutelage.training.measuring import Signals, select
 from tutelage.types import StepBatch
 
 
@@ -15,7 +20,7 @@ class Taught:
     batch: StepBatch
     signals: Signals
     reasons: tuple[str, ...] = ()
-    """What became of the teacher's context, one per rollout of the step; empty without a teacher."""
+    """What became of the context of the recipe's own teacher, one per rollout of the step; empty without one."""
 
     @property
     def injected_fraction(self) -> float | None:
@@ -26,22 +31,39 @@ class Taught:
 
 @final
 class Teaching:
-    """A teacher, if the recipe has one that scores, under the name that its terms use."""
+    """The teachers of a recipe that score, under the names that its terms use."""
 
-    def __init__(self, teacher: Teacher | None, *, name: str = "teacher") -> None:
-        """Wrap a teacher; None leaves every row as it is, for objectives that need no scores."""
-        self.teacher, self._name = teacher, name
+    def __init__(self, teacher: Teacher | None, *, references: Mapping[str, Teacher] | None = None) -> None:
+        """Wrap the recipe's own teacher and its references; without any, every row stays as it is."""
+        self.teachers = ({} if teacher is None else {MAIN_TEACHER: teacher}) | dict(references or {})
 
     def score(self, batch: StepBatch) -> Taught:
-        """Score a step and drop the rows that the teacher cannot teach.
+        """Score a step and drop the rows that one of the teachers cannot teach.
 
         Raises:
             TeacherError: No row at all could be taught, or a score is not finite.
         """
-        if self.teacher is None:
-            return Taught(batch=batch, signals={})
-        scored = self.teacher.score(batch)
-        if bool(scored.rows_taught.all()):
-            return Taught(batch=batch, signals={self._name: scored.signal}, reasons=scored.reasons)
-        rows = scored.rows_taught.nonzero().squeeze(-1)
-        return Taught(batch=batch.select(rows), signals={self._name: scored.signal.select(rows)}, reasons=scored.reasons)
+        scored = {name: teacher.score(batch) for name, teacher in self.teachers.items()}
+        signals = {name: found.signal for name, found in scored.items()}
+        reasons = scored[MAIN_TEACHER].reasons if MAIN_TEACHER in scored else ()
+        taught = torch.ones_like(batch.token, dtype=torch.bool)
+        for found in scored.values():
+            taught &= found.rows_taught
+        if bool(taught.all()):
+            return Taught(batch=batch, signals=signals, reasons=reasons)
+        rows = taught.nonzero().squeeze(-1)
+        return Taught(batch=batch.select(rows), signals=select(signals, rows), reasons=reasons)
+
+    def update(self, student: LanguageModel) -> None:
+        """Let each teacher move with the student, after an optimiser step."""
+        for teacher in self.teachers.values():
+            teacher.update(student)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of the teachers."""
+        return {name: teacher.state_dict() for name, teacher in self.teachers.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put every teacher back to where a checkpoint was written."""
+        for name, teacher in self.teachers.items():
+            teacher.load_state_dict(state[name])
