@@ -31,7 +31,7 @@ def recipes() -> dict[str, Recipe]:
 def measured(chosen: Mapping[str, Recipe], *, seed: int) -> dict[str, Any]:
     """The comparison in one world, its rows under the names at hand; plain opd is the first."""
     found = as_json(compare([replace(recipe, name=name) for name, recipe in chosen.items()], size=SIZE, seed=seed))
-    return _rounded(found)
+    return rounded(found)
 
 
 def results() -> dict[str, Any]:
@@ -39,11 +39,12 @@ def results() -> dict[str, Any]:
     return {"runs": [measured(recipes(), seed=seed) for seed in SEEDS]}
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Numbers without the digits that rounding decides."""
     if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
+        return {name: rounded(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_rounded(part) for part in value]
+        return [rounded(part) for part in value]
     if isinstance(value, float):
         return 0.0 if abs(value) < 1e-12 else float(f"{value:.{SIGNIFICANT}g}")
     return value

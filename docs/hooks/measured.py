@@ -112,6 +112,31 @@ def _exact_row(seeds: Sequence[Run]) -> list[str]:
     return [f"`{seeds[0]['recipe']}`", *biases, *numbers, str(cost["head_products"]), cost["teacher_gives"]]
 
 
+def estimators() -> str:
+    """Bias and variance of each estimator: the middle value over the seeds."""
+    runs = read("estimators")
+    rows = [_estimator_row([run["rows"][place] for run in runs], runs) for place in range(len(runs[0]["rows"]))]
+    head = ["estimator", "bias, prefixes", "cosine", "bias, whole responses", "cosine", "variance", "S/N", "asks"]
+    return _table(head, rows)
+
+
+def _estimator_row(seeds: Sequence[Run], runs: Sequence[Run]) -> list[str]:
+    biases = [
+        _middle([seed[objective][name] for seed in seeds])
+        for objective in ("token_bias", "sequence_bias")
+        for name in ("relative", "cosine")
+    ]
+    variance = [seed["variance"] / run["rows"][0]["variance"] for seed, run in zip(seeds, runs, strict=True)]
+    signal = _middle([seed["signal_to_noise"] for seed in seeds])
+    return [seeds[0]["recipe"], *biases, _middle(variance), signal, seeds[0]["cost"]["teacher_gives"]]
+
+
+def _middle(values: Sequence[float | None]) -> str:
+    """The middle value; or that there is none, as of the cosine of a gradient that is zero."""
+    known = [value for value in values if value is not None]
+    return f"{median(known):.3g}" if known else "none"
+
+
 def sampling() -> str:
     """What each engine takes to write the same number of tokens."""
     rows = [
@@ -130,4 +155,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-TABLES = {"stories": stories, "stories-grid": grid, "gsm8k": gsm8k, "exact": exact, "sampling": sampling}
+TABLES = {
+    "stories": stories,
+    "stories-grid": grid,
+    "gsm8k": gsm8k,
+    "exact": exact,
+    "estimators": estimators,
+    "sampling": sampling,
+}

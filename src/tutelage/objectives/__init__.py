@@ -29,7 +29,7 @@ from tutelage.objectives.fused import Budget, Evaluation, Temperatures, evaluate
 from tutelage.objectives.hidden_match import HiddenMatch
 from tutelage.objectives.plan import Plan, plan
 from tutelage.objectives.preference import Preference
-from tutelage.objectives.ratios import Band, Clipped, Importance, NoRatio
+from tutelage.objectives.ratios import AnyRatio, Band, Clipped, Importance, NoRatio
 from tutelage.objectives.sampled_kl import SampledKL
 from tutelage.objectives.score_function import ScoreFunction
 from tutelage.objectives.signals import AnySignal
@@ -40,6 +40,7 @@ from tutelage.objectives.terms import Constant, SequenceMean, Sum, Term, TokenMe
 __all__ = [
     "Alpha",
     "AnyComposition",
+    "AnyRatio",
     "AnySignal",
     "Band",
     "BatchMean",
