@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,28 @@ def test_every_sequence_is_in_one_group_and_every_group_within_the_budget(length
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= budget_tokens
+
+
+@given(lengths=st.lists(st.integers(1, 900), max_size=80))
+def test_large_groups_hold_hardly_any_padding_and_small_ones_are_filled_up(lengths):
+    groups = microbatches(lengths, budget_tokens=16384)
+    padded = [len(group) * max(lengths[index] for index in group) for group in groups]
+    for group, size in zip(groups, padded, strict=True):
+        assert size <= 1024 or sum(lengths[index] for index in group) >= 0.95 * size or len(group) == 1
+    for group, later in pairwise(groups):
+        grown = (len(group) + 1) * max(lengths[index] for index in group)
+        assert grown > 1024, "a small group was left while there was more to take"
+        assert max(lengths[index] for index in later) <= min(lengths[index] for index in group)
+
+
+def test_responses_of_very_different_lengths_are_read_with_hardly_any_padding_at_the_default():
+    from tutelage.lab.bench.settings import StepBench
+
+    lengths = [64 + length for length in StepBench(ragged=0.8, accumulation=8).lengths()]
+    groups = microbatches(lengths, budget_tokens=16384)
+    padded = sum(len(group) * max(lengths[index] for index in group) for group in groups)
+    assert sum(lengths) / padded >= 0.95
+    assert len(groups) < len(lengths) / 3
 
 
 def test_a_language_model_is_a_backbone(of_family):

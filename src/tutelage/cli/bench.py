@@ -81,7 +81,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
         metavar="SIGMA",
         help="log-normal spread of lengths (default 0: all alike)",
     )
-    _add_number(parser, "--microbatch-tokens", _STEP.microbatch_tokens, "ours; 0 is batch times length")
+    _add_number(parser, "--microbatch-tokens", _STEP.microbatch_tokens, "ours")
     parser.add_argument("--statistics", action="store_true", help="our per-token statistics in every step")
     _add_shared(parser, _STEP)
 

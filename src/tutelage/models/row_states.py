@@ -12,6 +12,11 @@ from torch import Tensor
 
 from tutelage.types import StepBatch
 
+_BUSY_TOKENS = 1024
+"""Padded tokens from which on a forward's time is in proportion to its tokens, on two CPU cores."""
+_PADDING = 0.05
+"""Share of a larger group that may be padding."""
+
 
 @runtime_checkable
 class Backbone(Protocol):
@@ -35,6 +40,9 @@ class Backbone(Protocol):
 def microbatches(lengths: Sequence[int], *, budget_tokens: int) -> list[list[int]]:
     """Indices grouped by similar length, so that each group padded to its longest member stays within the budget.
 
+    A group that is large enough to keep a processor busy also stops growing where padding would take more than a twentieth of
+    it: beyond that size, another forward costs less than the padding.
+
     Args:
         lengths: Tokens of each sequence.
         budget_tokens: Bound on `len(group) * max(length)`; a single longer sequence gets a group of its own.
@@ -44,11 +52,17 @@ def microbatches(lengths: Sequence[int], *, budget_tokens: int) -> list[list[int
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= budget_tokens:
+        if groups and _takes(groups[-1], index, lengths, budget_tokens):
             groups[-1].append(index)
         else:
             groups.append([index])
     return [sorted(group) for group in groups]
+
+
+def _takes(group: list[int], index: int, lengths: Sequence[int], budget_tokens: int) -> bool:
+    padded = (len(group) + 1) * lengths[group[0]]
+    real = sum(lengths[member] for member in group) + lengths[index]
+    return padded <= budget_tokens and (padded <= _BUSY_TOKENS or real >= (1.0 - _PADDING) * padded)
 
 
 def row_states(

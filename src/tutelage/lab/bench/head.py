@@ -81,7 +81,7 @@ class Case:
             hidden=self.hidden,
             head=Head(weight=self.weight),
             teachers={"teacher": FullSignal(hidden=self.teacher_hidden, head=Head(weight=self.teacher_weight))},
-            budget=o.Budget(chunk_mib=self._settings.chunk_mib),
+            budget=o.Budget(chunk_mib=self._settings.chunk_mib, rounded=self._settings.dtype == "bfloat16"),
             statistics=signal == "reverse_kl_with_statistics",
         )
         found.loss.backward()

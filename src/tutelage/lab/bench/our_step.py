@@ -72,7 +72,7 @@ class _Halts:
     def _useful_share(self, record: StepRecord) -> float:
         batch = record.taught.batch
         lengths = [len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in batch.rollouts]
-        found = groups(batch, budget_tokens=self._settings.our_microbatch_tokens)
+        found = groups(batch, budget_tokens=self._settings.microbatch_tokens)
         return sum(lengths) / sum(len(group) * max(lengths[index] for index in group) for group in found)
 
 
@@ -94,8 +94,9 @@ def _config(settings: StepBench, folder: Path) -> RunConfig:
         training=TrainingSettings(
             num_steps=settings.pairs + 2,
             prompts_per_step=settings.responses,
-            microbatch_tokens=settings.our_microbatch_tokens,
+            microbatch_tokens=settings.microbatch_tokens,
             precision=settings.dtype,
+            head_precision="bfloat16" if settings.dtype == "bfloat16" else "auto",
             head_chunk_mib=settings.chunk_mib,
         ),
         seed=settings.seed,

@@ -46,7 +46,7 @@ class HeadBench:
     """What is minimised, one after another."""
     pairs: int = 5
     """Counted repetitions of each side; one more before them is not."""
-    chunk_mib: int = 256
+    chunk_mib: int = 320
     """Our budget for logits, in MiB."""
     seed: int = 0
     """Of the inputs."""
@@ -94,11 +94,11 @@ class StepBench:
     """Standard deviation of the logarithm of a response's length."""
     dtype: DType = "float32"
     """`bfloat16` switches on each side's own mixed precision; the weights stay float32."""
-    microbatch_tokens: int = 0
-    """Our bound on padded tokens in one forward; 0 takes `batch * (prompt + new)`, the peer's where nothing is ragged."""
+    microbatch_tokens: int = 16384
+    """Our bound on padded tokens in one forward; the default of training."""
     statistics: bool = False
     """Our per-token statistics in every step, which the peer has none of but the student's entropy."""
-    chunk_mib: int = 256
+    chunk_mib: int = 320
     """Our budget for logits, in MiB."""
     pairs: int = 5
     """Counted steps of each side; one more before them is not."""
@@ -116,9 +116,9 @@ class StepBench:
         )
         if self.vocab < 16:
             raise ConfigError(f"A tokenizer of the bench needs a vocabulary of at least 16, got {self.vocab!r}.")
-        if not 0.0 <= self.ragged <= 3.0 or self.microbatch_tokens < 0:
+        if not 0.0 <= self.ragged <= 3.0 or self.microbatch_tokens < 1:
             raise ConfigError(
-                f"A bench of steps needs 0 <= ragged <= 3 and microbatch_tokens >= 0, got {self.ragged!r} and "
+                f"A bench of steps needs 0 <= ragged <= 3 and microbatch_tokens >= 1, got {self.ragged!r} and "
                 f"{self.microbatch_tokens!r}."
             )
         for who, (width, layers) in (("student", self.student), ("teacher", self.teacher)):
@@ -132,11 +132,6 @@ class StepBench:
     def responses(self) -> int:
         """Responses of one optimiser step."""
         return self.batch * self.accumulation
-
-    @property
-    def our_microbatch_tokens(self) -> int:
-        """Bound on padded tokens in one of our forwards."""
-        return self.microbatch_tokens or self.batch * (self.prompt + self.new)
 
     def lengths(self) -> tuple[int, ...]:
         """Tokens of a step's responses: evenly spaced quantiles of a log-normal distribution, scaled to the mean `new`.
