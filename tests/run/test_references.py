@@ -10,6 +10,7 @@ from tests.pairs import Pair, make_pair
 
 from tutelage.errors import ConfigError, Interrupted, PreflightError
 from tutelage.objectives import Preference, ReverseKL, Sum, Term
+from tutelage.objectives.compositions import AnyComposition, ProductOfTeachers, TrustRegionTeacher
 from tutelage.recipes import Recipe
 from tutelage.run import api
 from tutelage.run.config import RunConfig
@@ -89,7 +90,7 @@ def test_references_that_nobody_asks_or_that_take_the_teachers_name_are_refused(
     recipe: Recipe = pair.config("gkd", tmp_path).recipe
     with pytest.raises(ConfigError, match="no term asks: before"):
         replace(recipe, references={"before": BEFORE})
-    with pytest.raises(ConfigError, match="called 'teacher'"):
+    with pytest.raises(ConfigError, match="teacher to two teachers"):
         replace(recipe, references={"teacher": BEFORE})
 
 
@@ -103,3 +104,41 @@ def test_a_signal_of_the_whole_step_against_a_reference_is_refused(pair, tmp_pat
     recipe = replace(pair.config("opd", tmp_path).recipe, terms=(term,), references={"before": BEFORE})
     with pytest.raises(PreflightError, match="measured against the recipe's own teacher only"):
         check_recipe(recipe)
+
+
+def composed(config: RunConfig, composition: AnyComposition, **references: AnyTeacher) -> RunConfig:
+    """The same run whose one term asks a composition."""
+    term = Term(name="loss", signal=ReverseKL(), on=("student", "dataset"), teacher="made")
+    recipe = replace(config.recipe, terms=(term,), references=references, compositions={"made": composition})
+    return replace(config, recipe=recipe)
+
+
+def test_a_teacher_composed_of_itself_is_that_teacher(pair, tmp_path):
+    config = pair.config("gkd", tmp_path / "plain", evaluation_data=None)
+    term = Term(name="loss", signal=ReverseKL(), on=("student", "dataset"))
+    plain = api.train(replace(config, recipe=replace(config.recipe, terms=(term,))))
+    twin = ModelTeacher(model=str(pair.teacher))
+    product = composed(config, ProductOfTeachers(parts=("teacher", "twin")), twin=twin)
+    made = api.train(replace(product, output=str(tmp_path / "made")))
+    first, second = load_file(plain.student / "model.safetensors"), load_file(made.student / "model.safetensors")
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_target_that_is_all_student_teaches_nothing(pair, tmp_path):
+    config = pair.config("gkd", tmp_path / "run", evaluation_data=None)
+    result = api.train(composed(config, TrustRegionTeacher(teacher="teacher", share=0.0)))
+    found = [event.metrics.get("train/gradient_norm") for event in events.read(result.folder / "metrics.jsonl")]
+    norms = [value for value in found if value is not None]
+    assert len(norms) == 4
+    assert max(norms) < 1e-5
+
+
+def test_a_composition_survives_a_round_trip_and_names_what_it_is_made_of(pair, tmp_path):
+    config = composed(pair.config("gkd", tmp_path), TrustRegionTeacher(teacher="teacher", share=0.25))
+    assert from_tree(json.loads(json.dumps(to_tree(config)))) == config
+    assert config.recipe.needs_of("teacher") == {"full"}
+    with pytest.raises(ConfigError, match="made of nobody"):
+        composed(config, TrustRegionTeacher(teacher="nobody"))
+    with pytest.raises(ConfigError, match="no term asks: idle"):
+        replace(config.recipe, compositions={**config.recipe.compositions, "idle": TrustRegionTeacher(teacher="teacher")})

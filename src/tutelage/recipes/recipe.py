@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tutelage.errors import ConfigError
 from tutelage.objectives import Temperatures, Term
+from tutelage.objectives.compositions import AnyComposition
 from tutelage.rollouts.sources import AnyRollouts, MixedRollouts, TeacherPrefixRollouts, TeacherRollouts
 from tutelage.teachers.parts import AnyTeacher
 from tutelage.types import Capability
@@ -32,6 +33,8 @@ class Recipe:
     """Who scores the tokens; none where no term needs it."""
     references: Mapping[str, Annotated[AnyTeacher, Field(discriminator="kind")]] = field(default_factory=dict[str, AnyTeacher])
     """Further teachers, by the name under which terms ask them: the student before training as an anchor, say."""
+    compositions: Mapping[str, AnyComposition] = field(default_factory=dict[str, AnyComposition])
+    """Teachers made of the others' distributions, or of one and the student's, by the name under which terms ask them."""
     temperatures: Temperatures = Temperatures()
     """Of the softmaxes in the loss."""
 
@@ -39,17 +42,32 @@ class Recipe:
         names = [term.name for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"Recipe {self.name!r} needs terms with different names, got {names}.")
-        if MAIN_TEACHER in self.references:
-            raise ConfigError(f"Recipe {self.name!r} has a reference called {MAIN_TEACHER!r}, the name of its own teacher.")
-        if idle := sorted(self.references.keys() - {term.teacher for term in self.terms if term.needs}):
-            raise ConfigError(
-                f"Recipe {self.name!r} has references that no term asks: {', '.join(idle)}. Set a term's teacher to them, or "
-                "drop them."
-            )
+        self._require_names()
         needs = self.needs_of(MAIN_TEACHER)
         if self.teacher is None and (needs or self.teacher_writes):
             reason = "its rollouts are the teacher's" if self.teacher_writes else f"its terms need {sorted(needs)} of one"
             raise ConfigError(f"Recipe {self.name!r} has no teacher, but {reason}. Give it one: --recipe.teacher.model MODEL.")
+
+    def _require_names(self) -> None:
+        """Every name stands for one teacher, and every teacher is asked by somebody."""
+        named = [MAIN_TEACHER, *self.references, *self.compositions]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ConfigError(
+                f"Recipe {self.name!r} gives {', '.join(twice)} to two teachers; {MAIN_TEACHER!r} is its own one's name."
+            )
+        for name, composition in self.compositions.items():
+            if unknown := sorted(set(composition.parts) - self.teachers.keys()):
+                raise ConfigError(
+                    f"Composition {name!r} of recipe {self.name!r} is made of {', '.join(unknown)}, but its teachers are "
+                    f"called {', '.join(self.teachers) or 'nothing: it has none'}."
+                )
+        asked = {term.teacher for term in self.terms if term.needs}
+        asked |= {part for name in asked & self.compositions.keys() for part in self.compositions[name].parts}
+        if idle := sorted((self.references.keys() | self.compositions.keys()) - asked):
+            raise ConfigError(
+                f"Recipe {self.name!r} has teachers that no term asks: {', '.join(idle)}. Set a term's teacher to them, or "
+                "drop them."
+            )
 
     @property
     def needs(self) -> frozenset[Capability]:
@@ -57,12 +75,14 @@ class Recipe:
         return frozenset[Capability]().union(*(term.needs for term in self.terms))
 
     def needs_of(self, teacher: str) -> frozenset[Capability]:
-        """What the terms ask of one teacher."""
-        return frozenset[Capability]().union(*(term.needs for term in self.terms if term.teacher == teacher))
+        """What the terms ask of one teacher; a composition asks its parts for their whole distributions."""
+        direct = frozenset[Capability]().union(*(term.needs for term in self.terms if term.teacher == teacher))
+        within = any(teacher in composition.parts for composition in self.compositions.values())
+        return direct | frozenset[Capability]({"full"} if within else ())
 
     @property
     def teachers(self) -> Mapping[str, AnyTeacher]:
-        """All teachers by name, the recipe's own first."""
+        """All teachers that score by themselves, by name, the recipe's own first."""
         return ({} if self.teacher is None else {MAIN_TEACHER: self.teacher}) | dict(self.references)
 
     @property

@@ -190,7 +190,9 @@ def _build(
         verifier=verifier,
         writer=_writer(config, report, sampler, teacher, text),
         learner=learner,
-        teaching=Teaching(teacher if recipe.needs_of(MAIN_TEACHER) else None, references=built),
+        teaching=Teaching(
+            teacher if recipe.needs_of(MAIN_TEACHER) else None, references=built, compositions=recipe.compositions
+        ),
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
     )
 

@@ -20,7 +20,7 @@ from tutelage.rollouts.sources import (
 )
 from tutelage.teachers.contexts import reference_of
 from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
-from tutelage.types import Example
+from tutelage.types import Capability, ComposedSignal, Example
 
 """What terms call the recipe's teacher."""
 
@@ -151,11 +151,18 @@ def _check_teacher(recipe: Recipe) -> list[str]:
             return []
 
 
+def _provided(recipe: Recipe, name: str) -> frozenset[Capability]:
+    if name in recipe.compositions:
+        return ComposedSignal.provides
+    return recipe.teachers[name].provides if name in recipe.teachers else frozenset()
+
+
 def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> None:
-    if term.needs and term.teacher not in recipe.teachers:
+    names = [*recipe.teachers, *recipe.compositions]
+    if term.needs and term.teacher not in names:
         raise PreflightError(
             f"Term {term.name!r} asks a teacher called {term.teacher!r}, but the recipe's teachers are called "
-            f"{', '.join(map(repr, recipe.teachers)) or 'nothing: it has none'}. Set the term's teacher to one of them."
+            f"{', '.join(map(repr, names)) or 'nothing: it has none'}. Set the term's teacher to one of them."
         )
     signal = term.signal
     if depends_on_step(signal) and signal.statistics and term.teacher != MAIN_TEACHER:
@@ -163,8 +170,8 @@ def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> N
             f"Term {term.name!r} looks at the whole step and asks {term.teacher!r}, but a step is measured against the "
             "recipe's own teacher only. Make that one the recipe's teacher, and the other a reference."
         )
-    teacher = recipe.teachers.get(term.teacher)
-    provided = teacher.provides if teacher is not None else frozenset()
+    teacher = recipe.teachers.get(term.teacher) or recipe.compositions.get(term.teacher)
+    provided = _provided(recipe, term.teacher)
     if unmet := sorted(term.needs - provided):
         raise PreflightError(
             f"Term {term.name!r} needs {unmet} of its teacher, but the teacher ({teacher and teacher.kind!r}) "

@@ -7,10 +7,11 @@ from typing import Any, final
 import torch
 
 from tutelage.models import LanguageModel
+from tutelage.objectives.compositions import AnyComposition
 from tutelage.recipes.recipe import MAIN_TEACHER
 from tutelage.teachers import Teacher
 from tutelage.training.measuring import Signals, select
-from tutelage.types import StepBatch
+from tutelage.types import ComposedSignal, StepBatch, TeacherSignal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -33,9 +34,16 @@ class Taught:
 class Teaching:
     """The teachers of a recipe that score, under the names that its terms use."""
 
-    def __init__(self, teacher: Teacher | None, *, references: Mapping[str, Teacher] | None = None) -> None:
-        """Wrap the recipe's own teacher and its references; without any, every row stays as it is."""
+    def __init__(
+        self,
+        teacher: Teacher | None,
+        *,
+        references: Mapping[str, Teacher] | None = None,
+        compositions: Mapping[str, AnyComposition] | None = None,
+    ) -> None:
+        """Wrap the recipe's own teacher, its references and what is composed of them; without any, every row stays as it is."""
         self.teachers = ({} if teacher is None else {MAIN_TEACHER: teacher}) | dict(references or {})
+        self._compositions = dict(compositions or {})
 
     def score(self, batch: StepBatch) -> Taught:
         """Score a step and drop the rows that one of the teachers cannot teach.
@@ -44,7 +52,10 @@ class Teaching:
             TeacherError: No row at all could be taught, or a score is not finite.
         """
         scored = {name: teacher.score(batch) for name, teacher in self.teachers.items()}
-        signals = {name: found.signal for name, found in scored.items()}
+        signals: dict[str, TeacherSignal] = {name: found.signal for name, found in scored.items()}
+        for name, composition in self._compositions.items():
+            parts = {part: scored[part].signal for part in composition.parts}
+            signals[name] = ComposedSignal(parts=parts, composition=composition)
         reasons = scored[MAIN_TEACHER].reasons if MAIN_TEACHER in scored else ()
         taught = torch.ones_like(batch.token, dtype=torch.bool)
         for found in scored.values():
