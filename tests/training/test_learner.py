@@ -7,6 +7,7 @@ import torch
 from tests.pairs import RECIPES, Pair, make_pair
 
 from tutelage.errors import NumericsError
+from tutelage.models import LanguageModel
 from tutelage.objectives import Importance, NoRatio, ReverseKL, ScoreFunction, Term
 from tutelage.objectives.fused import Budget
 from tutelage.run.assembly import Assembled, assemble, prompt_order
@@ -184,3 +185,40 @@ def test_a_head_in_bfloat16_on_a_cpu_changes_the_gradient_by_its_precision_only(
     assert updates[0].loss != updates[1].loss
     assert updates[1].loss == pytest.approx(updates[0].loss, rel=0.02)
     assert updates[1].gradient_norm == pytest.approx(updates[0].gradient_norm, rel=0.02)
+
+
+@pytest.mark.parametrize(("microbatch_tokens", "passes"), [(16384, 1), (40, 2)])
+def test_a_step_that_fits_is_run_forward_once_for_both_phases_and_a_larger_one_twice(
+    pair, monkeypatch, microbatch_tokens, passes
+):
+    parts, batch = built(pair, "opd")
+    taught = parts.teaching.score(batch)
+    read: list[int] = []
+    whole = LanguageModel.hidden_states
+
+    def counted(self, input_ids, *others):
+        read.append(input_ids.shape[0])
+        return whole(self, input_ids, *others)
+
+    monkeypatch.setattr(LanguageModel, "hidden_states", counted)
+    uncertain = EntropyAbove(quantile=0.5)
+    update = Learner(
+        parts.student,
+        terms=[Term(name="loss", signal=ReverseKL(), weights=(uncertain,))],
+        temperatures=parts.learner.temperatures,
+        vocab=parts.report.vocab,
+        optimiser=replace(pair.config("gkd", pair.data).optimiser, learning_rate=1e-12),
+        training=TrainingSettings(microbatch_tokens=microbatch_tokens),
+    ).update(taught.batch, taught.signals, step=0)
+    assert sum(read) == passes * len(batch.rollouts)
+    assert update.weights["loss"] == pytest.approx(0.5, abs=0.1)
+    other = Learner(
+        parts.student,
+        terms=[Term(name="loss", signal=ReverseKL(), weights=(uncertain,))],
+        temperatures=parts.learner.temperatures,
+        vocab=parts.report.vocab,
+        optimiser=replace(pair.config("gkd", pair.data).optimiser, learning_rate=1e-12),
+        training=TrainingSettings(microbatch_tokens=64),
+    ).update(taught.batch, taught.signals, step=0)
+    assert update.loss == pytest.approx(other.loss, rel=1e-5)
+    assert update.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)

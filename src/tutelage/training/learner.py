@@ -13,7 +13,7 @@ from tutelage.models import LanguageModel
 from tutelage.objectives import Evaluation, Temperatures, Term, evaluate, plan
 from tutelage.objectives.fused import Budget
 from tutelage.objectives.plan import Plan, statistics_needed
-from tutelage.training.measuring import Signals, groups, measure_step, select, student_states
+from tutelage.training.measuring import Signals, groups, measure_step, padded_tokens, select, student_states
 from tutelage.training.schedule import learning_rate
 from tutelage.training.settings import OptimiserSettings, TrainingSettings
 from tutelage.types import StepBatch
@@ -90,14 +90,19 @@ class Learner:
         Raises:
             NumericsError: The loss or the gradient is not finite. The weights are those from before the step.
         """
-        measured = self._measure(batch, signals) if statistics_needed(self._terms) else None
+        found = groups(batch, budget_tokens=self._training.microbatch_tokens)
+        needed = bool(statistics_needed(self._terms))
+        kept: list[Tensor] | None = None
+        self.student.model.train()
+        if needed and padded_tokens(batch, found) <= self._training.microbatch_tokens:
+            kept = [self._states(batch, group) for group in found]  # the step fits: one forward serves both phases
+        measured = self._measure(batch, signals, kept) if needed else None
         whole = plan(self._terms, batch, step=step, measured=measured)
         rate = learning_rate(self._settings, step=step, num_steps=self._training.num_steps)
-        self.student.model.train()
         try:
             parts = [
-                self._accumulate(group, whole, batch, signals, statistics=statistics)
-                for group in groups(batch, budget_tokens=self._training.microbatch_tokens)
+                self._accumulate(group, whole, batch, signals, hidden=kept[place] if kept else None, statistics=statistics)
+                for place, group in enumerate(found)
             ]
             norm = self._clip()
         except NumericsError:
@@ -109,7 +114,10 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         return _combine(parts, batch, terms=self._terms, norm=norm, rate=rate)
 
-    def _measure(self, batch: StepBatch, signals: Signals) -> dict[str, Float[Tensor, " row"]]:
+    def _states(self, batch: StepBatch, group: list[int]) -> Float[Tensor, "row width"]:
+        return student_states(self.student, batch, group, precision=self.precision)
+
+    def _measure(self, batch: StepBatch, signals: Signals, states: Sequence[Tensor] | None) -> dict[str, Float[Tensor, " row"]]:
         return measure_step(
             self.student,
             batch,
@@ -119,16 +127,17 @@ class Learner:
             budget=self._budget,
             temperatures=self.temperatures,
             precision=self.precision,
+            states=states,
         )
 
     def _accumulate(
-        self, group: list[int], whole: Plan, batch: StepBatch, signals: Signals, *, statistics: bool
+        self, group: list[int], whole: Plan, batch: StepBatch, signals: Signals, *, hidden: Tensor | None, statistics: bool
     ) -> tuple[Tensor, Evaluation]:
         rows = batch.rows_of(group)
         evaluation = evaluate(
             whole.select(rows),
             batch.select(rows),
-            hidden=student_states(self.student, batch, group, precision=self.precision),
+            hidden=self._states(batch, group) if hidden is None else hidden,
             head=self.student.head(self._vocab),
             teachers=select(signals, rows),
             temperatures=self.temperatures,

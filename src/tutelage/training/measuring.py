@@ -1,6 +1,6 @@
 """Per-row statistics of a step, micro-batch by micro-batch, without a gradient."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -23,6 +23,12 @@ def groups(batch: StepBatch, *, budget_tokens: int) -> list[list[int]]:
     present = sorted(set(batch.rollout.tolist()))
     lengths = [len(batch.rollouts[i].prompt_ids) + len(batch.rollouts[i].response_ids) for i in present]
     return [[present[place] for place in places] for places in microbatches(lengths, budget_tokens=budget_tokens)]
+
+
+def padded_tokens(batch: StepBatch, parts: Sequence[Sequence[int]]) -> int:
+    """Tokens of all micro-batches, padding included."""
+    lengths = [len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in batch.rollouts]
+    return sum(len(group) * max(lengths[index] for index in group) for group in parts)
 
 
 def select(signals: Signals, rows: Int[Tensor, " chosen"]) -> dict[str, TeacherSignal]:
@@ -54,6 +60,7 @@ def measure_step(
     budget: Budget,
     temperatures: Temperatures = Temperatures(),
     precision: torch.dtype | None = None,
+    states: Sequence[Float[Tensor, "_ width"]] | None = None,
 ) -> dict[str, Float[Tensor, " row"]]:
     """Statistics of every row, in nats; the student is in evaluation mode meanwhile.
 
@@ -66,14 +73,15 @@ def measure_step(
         budget: Memory of the head.
         temperatures: Of the two softmaxes.
         precision: Reduced precision of the student's forward.
+        states: The student's hidden states of each micro-batch where they are known already; then nothing is run forward.
     """
     found, training = blank(batch), student.model.training
     student.model.eval()
-    for group in groups(batch, budget_tokens=budget_tokens):
+    for place, group in enumerate(groups(batch, budget_tokens=budget_tokens)):
         rows = batch.rows_of(group)
         part = measure(
             batch.select(rows),
-            hidden=student_states(student, batch, group, precision=precision),
+            hidden=states[place] if states is not None else student_states(student, batch, group, precision=precision),
             head=student.head(vocab),
             teachers=select(signals, rows),
             temperatures=temperatures,

@@ -19,7 +19,7 @@ from tutelage.run.assembly import Assembled, assemble
 from tutelage.run.config import RunConfig
 from tutelage.training import loop
 from tutelage.training.loop import Parts, StepRecord
-from tutelage.training.measuring import groups
+from tutelage.training.measuring import groups, padded_tokens
 from tutelage.training.settings import CheckpointSettings, OptimiserSettings, TrainingSettings
 
 
@@ -71,9 +71,10 @@ class _Halts:
 
     def _useful_share(self, record: StepRecord) -> float:
         batch = record.taught.batch
-        lengths = [len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in batch.rollouts]
         found = groups(batch, budget_tokens=self._settings.microbatch_tokens)
-        return sum(lengths) / sum(len(group) * max(lengths[index] for index in group) for group in found)
+        return sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in batch.rollouts) / padded_tokens(
+            batch, found
+        )
 
 
 def serve(settings: StepBench, folder: str, channel: Channel) -> None:

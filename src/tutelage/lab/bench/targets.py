@@ -14,6 +14,7 @@ REAL = StepBench()
 ROWS: dict[str, HeadBench | StepBench] = {
     "head-float32": HeadBench(),
     "head-bfloat16": HeadBench(dtype="bfloat16", signals=("reverse_kl",)),
+    "head-small-budget": HeadBench(signals=("reverse_kl",), chunk_mib=148),
     "growth": HeadBench(signals=("reverse_kl",), pairs=2),
     "step-float32": REAL,
     "step-bfloat16": replace(REAL, dtype="bfloat16"),
@@ -90,7 +91,7 @@ def _grown(name: str, *, per_row: bool) -> Callable[[Any], Spread | None]:
     return measure
 
 
-_F32, _BF16 = "head-float32", "head-bfloat16"
+_F32, _BF16, _SMALL = "head-float32", "head-bfloat16", "head-small-budget"
 TARGETS: tuple[Target, ...] = (
     Target(
         row=_F32,
@@ -117,6 +118,22 @@ TARGETS: tuple[Target, ...] = (
         measure=_peer_over_ours_in_head,
     ),
     Target(row=_F32, what="head, float32: extra memory", kind="at most", bound=450.0, unit=" MiB", measure=_extra),
+    Target(
+        row=_SMALL,
+        what="head, float32, 148 MiB for logits: time over its four products",
+        kind="at most",
+        bound=1.25,
+        unit=" x",
+        measure=_over_products("reverse_kl"),
+    ),
+    Target(
+        row=_SMALL,
+        what="head, float32, 148 MiB for logits: extra memory",
+        kind="at most",
+        bound=450.0,
+        unit=" MiB",
+        measure=_extra,
+    ),
     Target(
         row=_F32,
         what="head: Jensen-Shannon over reverse KL",
