@@ -50,3 +50,9 @@ def test_worlds_without_a_choice_are_refused(wrong):
         Size(**wrong)
     with pytest.raises(ConfigError, match="distance >= 0"):
         make(Size(), distance=-1.0)
+
+
+def test_a_world_too_large_to_list_is_refused_before_anything_is_listed():
+    with pytest.raises(ConfigError, match=r"970,299 responses.*Lower --vocab or --length"):
+        Size(vocab=99, length=3)
+    assert Size(vocab=6, length=5).num_responses == 6**5

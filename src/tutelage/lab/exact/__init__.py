@@ -4,9 +4,9 @@ from tutelage.lab.exact.comparison import Bias, Comparison, Row, compare
 from tutelage.lab.exact.costs import Cost, cost_of
 from tutelage.lab.exact.estimator import PROVIDED, Moments, moments
 from tutelage.lab.exact.fitting import end_of_ramps, fit
-from tutelage.lab.exact.outcomes import MOST_OUTCOMES, outcomes
+from tutelage.lab.exact.outcomes import outcomes
 from tutelage.lab.exact.targets import Target, sequence_level, token_level
-from tutelage.lab.exact.world import Size, World, make
+from tutelage.lab.exact.world import MOST_OUTCOMES, Size, World, make
 
 __all__ = [
     "MOST_OUTCOMES",

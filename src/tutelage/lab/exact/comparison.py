@@ -11,9 +11,8 @@ from torch import Tensor
 from tutelage.lab.exact.costs import Cost, cost_of
 from tutelage.lab.exact.estimator import ROUNDING, moments
 from tutelage.lab.exact.fitting import end_of_ramps, fit
-from tutelage.lab.exact.outcomes import MOST_OUTCOMES
 from tutelage.lab.exact.targets import sequence_level, token_level
-from tutelage.lab.exact.world import Size, make
+from tutelage.lab.exact.world import MOST_OUTCOMES, Size, make
 from tutelage.objectives.linearise import depends_on_step
 from tutelage.recipes import Recipe, opd
 

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.lab.exact.outcomes import MOST_OUTCOMES, outcomes
-from tutelage.lab.exact.world import World
+from tutelage.lab.exact.outcomes import outcomes
+from tutelage.lab.exact.world import MOST_OUTCOMES, World
 from tutelage.objectives import Budget, evaluate, measure, plan
 from tutelage.objectives.panels import walk
 from tutelage.objectives.plan import Plan, statistics_needed

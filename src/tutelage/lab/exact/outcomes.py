@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.lab.exact.world import Size, World
+from tutelage.lab.exact.world import MOST_OUTCOMES, Size, World
 from tutelage.rollouts.drawing import distribution
 from tutelage.rollouts.sources import (
     AnyRollouts,
@@ -23,9 +23,6 @@ from tutelage.rollouts.sources import (
 )
 from tutelage.types import Author, Rollout, StepBatch, Verdict
 from tutelage.types.schedules import value_at
-
-MOST_OUTCOMES = 20_000
-"""More are refused: each is one step of training, taken one after another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

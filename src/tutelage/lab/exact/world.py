@@ -19,6 +19,8 @@ from tutelage.types import Example
 
 Response = tuple[int, ...]
 """Token ids."""
+MOST_OUTCOMES = 20_000
+"""More are refused: each is one step of training, taken one after another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,11 @@ class Size:
             raise ConfigError(
                 f"The exact world needs vocab >= 2, length >= 1 and num_prompts >= 1, got vocab {self.vocab!r}, length "
                 f"{self.length!r}, num_prompts {self.num_prompts!r}."
+            )
+        if self.num_responses > MOST_OUTCOMES:  # before anything lists them
+            raise ConfigError(
+                f"A vocabulary of {self.vocab} and length {self.length} have {self.num_responses:,} responses, and at most "
+                f"{MOST_OUTCOMES:,} are enumerated. Lower --vocab or --length; 4 and 3 are the defaults."
             )
 
     @property
