@@ -34,10 +34,10 @@ def test_large_groups_hold_hardly_any_padding_and_small_ones_are_filled_up(lengt
     groups = microbatches(lengths, budget_tokens=16384)
     padded = [len(group) * max(lengths[index] for index in group) for group in groups]
     for group, size in zip(groups, padded, strict=True):
-        assert size <= 1024 or sum(lengths[index] for index in group) >= 0.95 * size or len(group) == 1
+        assert size <= 512 or sum(lengths[index] for index in group) >= 0.95 * size or len(group) == 1
     for group, later in pairwise(groups):
         grown = (len(group) + 1) * max(lengths[index] for index in group)
-        assert grown > 1024, "a small group was left while there was more to take"
+        assert grown > 512, "a small group was left while there was more to take"
         assert max(lengths[index] for index in later) <= min(lengths[index] for index in group)
 
 

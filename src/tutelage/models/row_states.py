@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tutelage.types import StepBatch
 
-_BUSY_TOKENS = 1024
+_BUSY_TOKENS = 512
 """Padded tokens from which on a forward's time is in proportion to its tokens, on two CPU cores."""
 _PADDING = 0.05
 """Share of a larger group that may be padding."""

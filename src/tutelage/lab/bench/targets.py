@@ -18,7 +18,7 @@ ROWS: dict[str, HeadBench | StepBench] = {
     "growth": HeadBench(signals=("reverse_kl",), pairs=2),
     "step-float32": REAL,
     "step-bfloat16": replace(REAL, dtype="bfloat16"),
-    "step-ragged": replace(REAL, ragged=0.8, accumulation=8),
+    "step-ragged": replace(REAL, ragged=0.8, batch=2, accumulation=8, new=64),
     "step-small-vocabulary": replace(REAL, vocab=4096),
 }
 """What `benchmarks/performance.py` measures."""
