@@ -81,6 +81,14 @@ def assemble(config: RunConfig) -> Assembled:
     return _build(config, report, student, models, verifier, examples, held_out)
 
 
+def sampling_precision(learner: Learner) -> torch.dtype | None:
+    """Reduced precision of the student's forward while it writes; none on a CPU.
+
+    One token at a time a CPU would turn the weights to the reduced type again and again, which takes longer than the products.
+    """
+    return learner.precision if learner.student.device.type == "cuda" else None
+
+
 def prompt_order(config: RunConfig, assembled: Assembled) -> Callable[[int], list[Prompt]]:
     """The prompts of each step."""
     order = PromptOrder(num_examples=len(assembled.prompts), batch=config.training.prompts_per_step, seed=config.seed)
@@ -176,7 +184,7 @@ def _build(
     teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
-    sampler = _sampler(student, report, autocast=learner.precision)
+    sampler = _sampler(student, report, autocast=sampling_precision(learner))
     held_out_prompts = read(held_out)
     return Assembled(
         student=student,

@@ -15,7 +15,7 @@ from tutelage.recipes.white_box import gkd
 from tutelage.rollouts.sample import Prompt, RolloutWriter
 from tutelage.rollouts.sampler import CachedSampler, Sample
 from tutelage.rollouts.sources import Sampling
-from tutelage.run.assembly import Assembled, assemble
+from tutelage.run.assembly import Assembled, assemble, sampling_precision
 from tutelage.run.config import RunConfig
 from tutelage.training import loop
 from tutelage.training.loop import Parts, StepRecord
@@ -111,7 +111,7 @@ def _parts(settings: StepBench, assembled: Assembled, halts: _Halts, folder: Pat
         assembled.student,
         vocab=assembled.report.vocab,
         stop_token_ids=frozenset(),
-        autocast=assembled.learner.precision,
+        autocast=sampling_precision(assembled.learner),
     )
 
     def prompts(step: int) -> list[Prompt]:
