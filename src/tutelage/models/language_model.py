@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import CheckpointError, ModelError
+from tutelage.models.sharding import whole
 from tutelage.types import Head
 
 
@@ -94,8 +95,8 @@ class LanguageModel:
         scale = getattr(config, "logit_scale", None)
         divisor = getattr(config, "logits_scaling", None)
         return Head(
-            weight=layer.weight[:vocab],
-            bias=None if bias is None else bias[:vocab],
+            weight=whole(layer.weight)[:vocab],
+            bias=None if bias is None else whole(bias)[:vocab],
             scale=float(scale if scale is not None else 1.0 / divisor if divisor else 1.0),
             softcap=getattr(config, "final_logit_softcapping", None),
         )

@@ -1,4 +1,7 @@
-"""One optimiser step from a scored batch: micro-batches through the fused head, one clipped AdamW update."""
+"""One optimiser step from a scored batch: micro-batches through the fused head, one clipped AdamW update.
+
+Several processes may hold a part of the batch each: the update is that of the whole on all of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from tutelage.objectives import Evaluation, Temperatures, Term, evaluate, plan
 from tutelage.objectives.fused import Budget
 from tutelage.objectives.plan import Plan, statistics_needed
 from tutelage.training.measuring import Signals, groups, measure_step, padded_tokens, select, student_states
+from tutelage.training.processes import add_up_gradients, gather
 from tutelage.training.schedule import learning_rate
 from tutelage.training.settings import OptimiserSettings, TrainingSettings
 from tutelage.types import StepBatch
@@ -97,13 +101,14 @@ class Learner:
         if needed and padded_tokens(batch, found) <= self._training.microbatch_tokens:
             kept = [self._states(batch, group) for group in found]  # the step fits: one forward serves both phases
         measured = self._measure(batch, signals, kept) if needed else None
-        whole = plan(self._terms, batch, step=step, measured=measured)
+        whole = plan(self._terms, batch, step=step, measured=measured, gather=gather)
         rate = learning_rate(self._settings, step=step, num_steps=self._training.num_steps)
         try:
             parts = [
                 self._accumulate(group, whole, batch, signals, hidden=kept[place] if kept else None, statistics=statistics)
                 for place, group in enumerate(found)
             ]
+            add_up_gradients(self.student.trainable_parameters())
             norm = self._clip()
         except NumericsError:
             self.optimiser.zero_grad(set_to_none=True)
