@@ -32,16 +32,16 @@ def machine(results: dict[str, Any]) -> str:
     if not results:
         return "No result is committed yet."
     found = {_machine(row) for row in results.values()}
-    return f"Measured on {' and '.join(sorted(found))}."
+    peers = {row["peer"] for row in results.values() if row["peer"]}
+    return f"Measured on {' and '.join(sorted(found))}{''.join(f', beside {peer}' for peer in sorted(peers))}."
 
 
 def _machine(row: dict[str, Any]) -> str:
     made = row["environment"]
     hardware, packages = made["hardware"], made["packages"]
-    peer = f", {row['peer']}" if row["peer"] else ""
     return (
         f"{made['system']['machine']} with {hardware['cpus']} processors and {hardware['memory_gib']} GiB, "
-        f"PyTorch {packages['torch'].split('+')[0]}, transformers {packages['transformers']}{peer}"
+        f"PyTorch {packages['torch'].split('+')[0]}, transformers {packages['transformers']}"
     )
 
 
