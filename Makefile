@@ -4,7 +4,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := peft,math,serve,dev
+EXTRAS := peft,math,serve,peer,dev
 PATHS := src tests docs $(wildcard benchmarks examples)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
