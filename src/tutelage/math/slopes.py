@@ -6,6 +6,9 @@ that training runs on most have a shorter way from probabilities and log-ratios 
 log-ratios must be finite, and where an entry has none (`0 log 0`) the result is NaN.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -67,3 +70,9 @@ def logit_gradient(
 ) -> Float[Tensor, "*batch vocab"]:
     """The gradient with respect to logits that a slope stands for: `slope - pi_S sum(slope)`, written to `out` if given."""
     return torch.addcmul(slope, student, slope.sum(dim=-1, keepdim=True), value=-1.0, out=out)
+
+
+@cache
+def compiled(function: Callable[..., ValueAndSlope]) -> Callable[..., ValueAndSlope]:
+    """The same function with its passes over memory fused by `torch.compile`; compiled at the first call, for any shape."""
+    return torch.compile(function, dynamic=True)  # pyright: ignore[reportUnknownMemberType]

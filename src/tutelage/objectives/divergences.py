@@ -5,6 +5,7 @@ stands in `math.generators`; what all of them do with a support and with caps st
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, final
@@ -220,6 +221,10 @@ class ChiSquare(Divergence):
         return generators.PEARSON if self.direction == "forward" else generators.NEYMAN
 
 
+def _way(function: Callable[..., slopes.ValueAndSlope], rows: Rows) -> Callable[..., slopes.ValueAndSlope]:
+    return slopes.compiled(function) if rows.compiled else function
+
+
 def _on_vocabulary(
     generator: Generator, rows: Rows, teacher: str, entry_cap: float | None
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row vocab"]]:
@@ -231,6 +236,8 @@ def _on_vocabulary(
         case generators.ReverseKL() if entry_cap is None:
             return slopes.reverse_kl(rows.probabilities, rows.log_ratios(teacher))
         case generators.JensenShannon(beta=beta) if entry_cap is None:
-            return slopes.jensen_shannon(rows.probabilities, theirs.probabilities, rows.log_ratios(teacher), beta=beta)
+            run = _way(slopes.jensen_shannon, rows)
+            return run(rows.probabilities, theirs.probabilities, rows.log_ratios(teacher), beta=beta)
         case _:
-            return slopes.f_divergence(generator, rows.student.detach(), theirs.full(), entry_cap=entry_cap)
+            run = _way(slopes.f_divergence, rows)
+            return run(generator, rows.student.detach(), theirs.full(), entry_cap=entry_cap)

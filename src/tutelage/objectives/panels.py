@@ -62,6 +62,10 @@ class Budget:
     """Where the head's type is a reduced one, take logits as its products give them, rounded to it relative to the row's own
     token. For CPUs, whose libraries give exact logits at the speed of float32 only; GPUs need no such choice."""
 
+    compile: bool = False
+    """Fuse the element-wise part of divergences by `torch.compile`. It takes its time at the start and a compiler on a CPU, and
+    pays for those with many passes over memory (skew KLs, Hellinger, ...); the two KLs have too few to gain and stay."""
+
     def __post_init__(self) -> None:
         if self.chunk_mib < 1:
             raise ConfigError(f"The head's budget needs chunk_mib >= 1, got {self.chunk_mib!r}.")
@@ -89,6 +93,7 @@ class Panel:
     student: Projection
     batch: StepBatch
     teachers: Mapping[str, Said]
+    compiled: bool = False
 
     def tiles(self) -> Iterator[tuple[slice, Float[Tensor, "row vocab"], Rows]]:
         """For each tile its place in the batch, its part of `product`, and what signals and weights see of it."""
@@ -99,7 +104,7 @@ class Panel:
             batch, product = self.batch.select(rows), self.product[tile]
             student = self.student.log_probs(product)
             teachers = {name: _read(said, rows, tile, batch, student) for name, said in self.teachers.items()}
-            yield rows, product, Rows(student=student, teachers=teachers, batch=batch)
+            yield rows, product, Rows(student=student, teachers=teachers, batch=batch, compiled=self.compiled)
 
 
 def walk(
@@ -131,7 +136,8 @@ def walk(
     for rows in budget.panels(batch.num_rows, vocab=head.vocab_size, sides=1 + sum(map(len, heads.values()))):
         tokens = batch.token[rows]
         said = {name: _multiply(signal, heads[name], rows, tokens) for name, signal in teachers.items()}
-        yield Panel(rows=rows, product=student.panel(hidden[rows], tokens), student=student, batch=batch, teachers=said)
+        product = student.panel(hidden[rows], tokens)
+        yield Panel(rows=rows, product=product, student=student, batch=batch, teachers=said, compiled=budget.compile)
 
 
 def _wholes(signal: TeacherSignal) -> Mapping[str, FullSignal]:

@@ -79,6 +79,7 @@ class Learner:
         self._budget = Budget(
             chunk_mib=training.head_chunk_mib,
             head_dtype=torch.bfloat16 if training.head_precision == "bfloat16" else self.precision,
+            compile=training.head_compile,
             rounded=training.head_precision == "bfloat16" and student.device.type == "cpu",
         )
 

@@ -56,6 +56,8 @@ class TrainingSettings:
     head_precision: Literal["auto", "bfloat16"] = "auto"
     """Type of the head's products. `auto`: as `precision`, with exact logits. `bfloat16`: also on a CPU, where they then come
     out rounded, relative to each row's own token; about twice as fast there where the processor knows the type."""
+    head_compile: bool = False
+    """Fuse the element-wise part of divergences by `torch.compile`: slow to start, pays for skew KLs and their like."""
     head_chunk_mib: int = 320
     """Memory for one chunk of logits and what is derived from them, in MiB."""
 

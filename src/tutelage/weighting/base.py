@@ -70,6 +70,8 @@ class Rows:
     """By name."""
     batch: StepBatch
     """The chunk's token ids, authors, positions, behaviour log-probs and noise."""
+    compiled: bool = False
+    """Whether element-wise work may go through `torch.compile`."""
     credit: Credit | None = None
     """What the term at hand found out about the whole step, if its signal asks for that."""
     _log_ratios: dict[str, Float[Tensor, "row vocab"]] = field(init=False, default_factory=dict[str, Tensor])
@@ -111,6 +113,7 @@ class Rows:
             student=self.student[rows],
             teachers={name: teacher.take(rows) for name, teacher in self.teachers.items()},
             batch=self.batch.select(rows),
+            compiled=self.compiled,
             credit=None if self.credit is None else self.credit.select(rows),
         )
 
