@@ -116,7 +116,7 @@ def estimators() -> str:
     """Bias and variance of each estimator: the middle value over the seeds."""
     runs = read("estimators")
     rows = [_estimator_row([run["rows"][place] for run in runs], runs) for place in range(len(runs[0]["rows"]))]
-    head = ["estimator", "bias, prefixes", "cosine", "bias, whole responses", "cosine", "variance", "S/N", "asks"]
+    head = ["estimator", "bias, prefixes", "cosine", "bias, whole responses", "cosine", "variance", "S/N", "products", "asks"]
     return _table(head, rows)
 
 
@@ -128,7 +128,8 @@ def _estimator_row(seeds: Sequence[Run], runs: Sequence[Run]) -> list[str]:
     ]
     variance = [seed["variance"] / run["rows"][0]["variance"] for seed, run in zip(seeds, runs, strict=True)]
     signal = _middle([seed["signal_to_noise"] for seed in seeds])
-    return [seeds[0]["recipe"], *biases, _middle(variance), signal, seeds[0]["cost"]["teacher_gives"]]
+    cost = seeds[0]["cost"]
+    return [seeds[0]["recipe"], *biases, _middle(variance), signal, str(cost["head_products"]), cost["teacher_gives"]]
 
 
 def _middle(values: Sequence[float | None]) -> str:
