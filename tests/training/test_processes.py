@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 import dense
 from tutelage import objectives as o
+from tutelage.lab.tiny_models import Shape, make_model, make_tokenizer
+from tutelage.models import LanguageModel, ModelSource, load
 from tutelage.models.sharding import whole
 from tutelage.run.assembly import assemble, prompt_order
 from tutelage.training.learner import Learner
 from tutelage.training.measuring import select
 from tutelage.training.processes import add_up_gradients, gather
 from tutelage.training.settings import TrainingSettings
-from tutelage.types import FullSignal, Head, StepBatch
+from tutelage.types import Author, FullSignal, Head, StepBatch
 from tutelage.weighting import EntropyAbove
 
 TERMS = (
@@ -171,3 +173,54 @@ def gathered(rank: int) -> Tensor:
 def test_vectors_of_different_lengths_are_put_behind_one_another(tmp_path):
     assert [found.tolist() for found in together(gathered, tmp_path)] == [[0.0, 1.0, 2.0]] * 2
     assert gather(torch.arange(2.0)).tolist() == [0.0, 1.0]
+
+
+def sharded_student(rank: int, folder: str, tie: bool) -> list[Tensor]:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    student, ids, teacher = small_student(folder)
+    mesh = init_device_mesh("cpu", (2,))
+    for module in (student.model.model, *(() if tie else (student.model.lm_head,))):
+        sharded = fully_shard(module, mesh=mesh)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)  # gloo cannot scale while it sums
+    if tie:
+        student.model.tie_weights()  # the head is the embedding's sharded weight again
+    rows = slice(0, 1) if rank == 0 else slice(1, 4)
+    student_loss(student, ids[rows], teacher, gather=gather).backward()
+    return [parameter.grad.full_tensor() for parameter in student.model.parameters()]
+
+
+def small_student(folder: str) -> tuple[LanguageModel, Tensor, Head]:
+    student = load(ModelSource(path=folder), role="student", device=torch.device("cpu"))
+    torch.manual_seed(0)
+    vocab = student.head().vocab_size
+    return student, torch.randint(vocab, (4, 6)), Head(weight=torch.randn(vocab, 16))
+
+
+def student_loss(student: LanguageModel, ids: Tensor, teacher: Head, **options: Any) -> Tensor:
+    """Reverse KL at every token of given texts, through the model's own head."""
+    count, length = ids.shape
+    states = student.hidden_states(ids, torch.ones_like(ids), torch.arange(length).expand_as(ids))
+    written = [dense.rollout(row.tolist(), [Author.STUDENT] * length, torch.full((length,), -1.0)) for row in ids]
+    batch = StepBatch.of(written)
+    theirs = torch.linspace(-1.0, 1.0, 16).expand(count * length, 16)
+    return o.evaluate(
+        o.plan([o.Term(name="loss", signal=o.ReverseKL())], batch, **options),
+        batch,
+        hidden=states.flatten(0, 1),
+        head=student.head(),
+        teachers={"teacher": FullSignal(hidden=theirs, head=teacher)},
+    ).loss
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_a_sharded_transformers_model_has_the_gradients_of_the_whole_one(tmp_path, tie):
+    folder = make_model(tmp_path / "student", tokenizer=make_tokenizer("abcdefgh"), shape=Shape(hidden=16, tie=tie), seed=1)
+    student, ids, teacher = small_student(str(folder))
+    student_loss(student, ids, teacher).backward()
+    expected = [parameter.grad for parameter in student.model.parameters()]
+    for found in together(sharded_student, tmp_path, str(folder), tie):
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
