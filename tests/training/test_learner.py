@@ -201,24 +201,20 @@ def test_a_step_that_fits_is_run_forward_once_for_both_phases_and_a_larger_one_t
         return whole(self, input_ids, *others)
 
     monkeypatch.setattr(LanguageModel, "hidden_states", counted)
-    uncertain = EntropyAbove(quantile=0.5)
-    update = Learner(
-        parts.student,
-        terms=[Term(name="loss", signal=ReverseKL(), weights=(uncertain,))],
-        temperatures=parts.learner.temperatures,
-        vocab=parts.report.vocab,
-        optimiser=replace(pair.config("gkd", pair.data).optimiser, learning_rate=1e-12),
-        training=TrainingSettings(microbatch_tokens=microbatch_tokens),
-    ).update(taught.batch, taught.signals, step=0)
+
+    def step(budget: int) -> Update:
+        return Learner(
+            parts.student,
+            terms=[Term(name="loss", signal=ReverseKL(), weights=(EntropyAbove(quantile=0.5),))],
+            temperatures=parts.learner.temperatures,
+            vocab=parts.report.vocab,
+            optimiser=replace(pair.config("gkd", pair.data).optimiser, learning_rate=1e-12),
+            training=TrainingSettings(microbatch_tokens=budget),
+        ).update(taught.batch, taught.signals, step=0)
+
+    update = step(microbatch_tokens)
     assert sum(read) == passes * len(batch.rollouts)
     assert update.weights["loss"] == pytest.approx(0.5, abs=0.1)
-    other = Learner(
-        parts.student,
-        terms=[Term(name="loss", signal=ReverseKL(), weights=(uncertain,))],
-        temperatures=parts.learner.temperatures,
-        vocab=parts.report.vocab,
-        optimiser=replace(pair.config("gkd", pair.data).optimiser, learning_rate=1e-12),
-        training=TrainingSettings(microbatch_tokens=64),
-    ).update(taught.batch, taught.signals, step=0)
+    other = step(64)
     assert update.loss == pytest.approx(other.loss, rel=1e-5)
     assert update.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)

@@ -113,7 +113,7 @@ class _Work:
         statistics: bool,
     ) -> None:
         self._plan, self._batch, self._head, self._teachers = plan, batch, head, teachers
-        self._temperatures, self._budget = temperatures, budget
+        self._temperatures, self._budget, self._exact = temperatures, budget, exact
         self._acting = plan.acting.cpu()
         self._values = torch.zeros(batch.num_rows, dtype=torch.float64, device=batch.token.device)
         self.losses = torch.zeros(len(plan.terms), dtype=torch.float64, device=batch.token.device)
@@ -131,7 +131,7 @@ class _Work:
         if len(beside) == len(self._plan.terms) and not self.statistics:
             if carry is not None:
                 carry.nothing_from_the_head()
-            return self._finished(hidden)
+            return self._finished()
         panels = walk(
             self._batch,
             hidden=hidden,
@@ -159,11 +159,11 @@ class _Work:
                     product.zero_()
             if carry is not None:
                 carry.add(panel.rows, hidden[panel.rows], panel.product, panel.student.weight)
-        return self._finished(hidden)
+        return self._finished()
 
-    def _finished(self, hidden: Float[Tensor, "row width"]) -> Float[Tensor, ""]:
+    def _finished(self) -> Float[Tensor, ""]:
         self._require_finite()
-        return self.losses.sum().to(torch.promote_types(hidden.dtype, torch.float32))
+        return self.losses.sum().to(self._exact)
 
     def _weigh(self, index: int, term: Term, rows: slice, view: Rows) -> Float[Tensor, " row"]:
         """The product of all of a term's weights on a tile."""
@@ -193,11 +193,10 @@ class _Work:
         term = self._plan.terms[index]
         assert isinstance(term.signal, HiddenMatch)
         theirs = _hidden_of(self._teachers[term.teacher], term, hidden.shape[-1])
-        exact = torch.promote_types(hidden.dtype, torch.float32)
         factor = self._plan.coefficients[index, rows] * weight
-        leaf = hidden[rows].detach().to(exact).requires_grad_()
+        leaf = hidden[rows].detach().to(self._exact).requires_grad_()
         with torch.enable_grad():
-            values = factor * term.signal(leaf, theirs[rows].detach().to(exact))
+            values = factor * term.signal(leaf, theirs[rows].detach().to(self._exact))
             values = torch.where(factor != 0.0, values, 0.0)
             gradient = torch.autograd.grad(values.sum(), leaf)[0] if carry is not None else None
         self._count(index, rows, values.detach(), weight)

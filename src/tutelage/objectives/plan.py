@@ -30,12 +30,8 @@ class Plan:
     """Scale / global denominator, in float64; zero where a term does not act."""
     weights: Float[Tensor, "term row"]
     """Product of the weights of scope `step`; one where a term has none."""
-    credits: tuple[Credit | None, ...] = ()
+    credits: tuple[Credit | None, ...]
     """What signals of scope `step` found out; None where a term's signal is none."""
-
-    def __post_init__(self) -> None:
-        if not self.credits:
-            object.__setattr__(self, "credits", (None,) * len(self.terms))
 
     @property
     def acting(self) -> Bool[Tensor, "term row"]:
