@@ -49,3 +49,6 @@ SFT = Card(
     settings="as for any supervised training; a teacher that is given but not asked is used to measure divergences",
     exact_check="the gradient with respect to the logits is pi_S minus the one-hot token",
 )
+
+METHODS = ((sft, SFT),)
+"""The functions of this family with their cards."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError, validate_call
@@ -19,7 +20,7 @@ class Entry:
 
     name: str
     family: str
-    """`white_box`, `self_distillation` or `baselines`."""
+    """Name of the module in `tutelage.recipes` that holds it."""
     make: Callable[..., Recipe]
     """Knobs are keyword arguments; methods with another model as teacher take its folder first."""
     card: Card
@@ -45,18 +46,16 @@ class Entry:
             ) from None
 
 
-def _entries(*entries: tuple[str, Callable[..., Recipe], Card]) -> Mapping[str, Entry]:
-    return {make.__name__: Entry(name=make.__name__, family=family, make=make, card=card) for family, make, card in entries}
+def _entries(*families: ModuleType) -> Mapping[str, Entry]:
+    """What the modules list under `METHODS`; a family is called like its module."""
+    return {
+        make.__name__: Entry(name=make.__name__, family=family.__name__.rpartition(".")[2], make=make, card=card)
+        for family in families
+        for make, card in family.METHODS
+    }
 
 
-REGISTRY: Mapping[str, Entry] = _entries(
-    ("baselines", baselines.sft, baselines.SFT),
-    ("white_box", white_box.gkd, white_box.GKD),
-    ("white_box", white_box.opd, white_box.OPD),
-    ("white_box", white_box.vopd, white_box.VOPD),
-    ("white_box", white_box.tropd, white_box.TROPD),
-    ("self_distillation", self_distillation.opsd, self_distillation.OPSD),
-)
+REGISTRY: Mapping[str, Entry] = _entries(baselines, white_box, self_distillation)
 
 
 def get(name: str) -> Entry:

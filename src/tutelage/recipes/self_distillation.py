@@ -70,3 +70,6 @@ OPSD = Card(
     exact_check="without a context and with live weights loss and gradient are zero; cap None is the forward KL",
     differs="the wording of the teacher's prompt is ours; the capped sum can be negative, so it is no divergence",
 )
+
+METHODS = ((opsd, OPSD),)
+"""The functions of this family with their cards."""

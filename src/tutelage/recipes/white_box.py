@@ -236,3 +236,6 @@ TROPD = Card(
     exact_check="the mean acceptance under the student is 1 - TV; teacher = student trusts every token and gives no gradient",
     differs="whether the top k is renormalised is not stated in the sources that we read: `rest` is a knob",
 )
+
+METHODS = ((gkd, GKD), (opd, OPD), (vopd, VOPD), (tropd, TROPD))
+"""The functions of this family with their cards."""
