@@ -4,26 +4,47 @@ from pathlib import Path
 import pytest
 
 from tutelage.data import load as load_data
-from tutelage.lab import chain
 from tutelage.lab.pretrain import Pretraining, pretrain, write_problems
+from tutelage.lab.tasks import chain
 from tutelage.lab.tiny_models import Shape
 from tutelage.models import ModelSource, load
 from tutelage.recipes.baselines import sft
 from tutelage.run.api import evaluate
 from tutelage.run.config import RunConfig
+from tutelage.types import Example
 
 SMALL = Pretraining(shape=Shape(), num_steps=30, prompts_per_step=16, num_problems=64, learning_rate=1e-2)
+
+
+def learn(folder: Path, name: str) -> None:
+    pretrain(
+        folder,
+        SMALL,
+        lessons=chain.problems(SMALL.num_problems, seed=0),
+        characters=chain.CHARACTERS,
+        max_response_tokens=chain.MAX_RESPONSE_TOKENS,
+        seed=0,
+        name=name,
+    )
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    pretrain(folder, SMALL, name="small")
+    learn(folder, "small")
     return folder
 
 
 def test_problems_come_back_from_their_file_as_they_were(tmp_path: Path):
     examples = chain.problems(20, seed=0)
+    assert load_data(write_problems(tmp_path / "problems.jsonl", examples)) == examples
+
+
+def test_columns_of_their_own_come_back_and_missing_ones_stay_missing(tmp_path: Path):
+    examples = [
+        Example(id="1", prompt="1+1=", privileged_context="two", teacher_id="sums", extra={"moves": ["up"]}),
+        Example(id="2", prompt="2+2=", answer="4"),
+    ]
     assert load_data(write_problems(tmp_path / "problems.jsonl", examples)) == examples
 
 
@@ -42,5 +63,5 @@ def test_the_model_has_learnt_the_format_and_loads_as_a_student(model: Path, tmp
 
 
 def test_the_same_settings_give_the_same_weights(model: Path, tmp_path: Path):
-    pretrain(tmp_path, SMALL, name="again")
+    learn(tmp_path, "again")
     assert (tmp_path / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()

@@ -74,6 +74,6 @@ def _put_in_place(temporary: Path, final: Path) -> None:
 
 def _unwritable(root: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
-        f"Nothing can be kept in {str(root)!r}: {error.strerror or error}. The models of the quickstart are made once and lie "
-        "there; free some space, or set XDG_CACHE_HOME to a folder that can be written."
+        f"Nothing can be kept in {str(root)!r}: {error.strerror or error}. The models of the quickstart and the tasks are made "
+        "once and lie there; free some space, or set XDG_CACHE_HOME to a folder that can be written."
     )

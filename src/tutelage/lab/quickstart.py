@@ -2,17 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 from tutelage.data import DataSource
 from tutelage.errors import CheckpointError
 from tutelage.evaluation import EvaluationResult, EvaluationSettings
-from tutelage.lab import chain
-from tutelage.lab.cache import kept
-from tutelage.lab.pretrain import Pretraining, pretrain, write_problems
-from tutelage.lab.tiny_models import Shape
+from tutelage.lab.pretrain import Pretraining, write_problems
+from tutelage.lab.tasks import HELD_OUT_SEED, Split, Task, chain, make, seed_of
 from tutelage.models import ModelSource
 from tutelage.recipes import Recipe
 from tutelage.recipes.baselines import sft
@@ -24,29 +22,15 @@ from tutelage.training.settings import CheckpointSettings, LoggingSettings, Opti
 
 _LOG = logging.getLogger(__name__)
 
-TEACHER = Pretraining(
-    shape=Shape(hidden=192, layers=2, heads=6, kv_heads=2, head_dim=32, intermediate=384),
-    num_steps=400,
-    num_problems=8192,
-    learning_rate=2e-3,  # at 3e-3 some seeds are slow to find the rule and end with one problem in six wrong
-)
-STUDENT = Pretraining(
-    shape=Shape(hidden=96, layers=2, heads=6, kv_heads=2, head_dim=16, intermediate=192),
-    num_steps=200,
-    prompts_per_step=64,
-    num_problems=8192,
-    learning_rate=2e-3,
-)
 ACCURACY = "eval/greedy_accuracy_fraction"
-_HELD_OUT_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quickstart:
     """Sizes of the tour; the defaults take minutes on two CPU cores."""
 
-    teacher: Pretraining = TEACHER
-    student: Pretraining = STUDENT
+    teacher: Pretraining = chain.TEACHER
+    student: Pretraining = chain.STUDENT
     """The cold start: just enough supervised training that the student writes the format."""
     num_prompts: int = 128
     """Problems that the student is distilled on; both methods read the same ones."""
@@ -117,22 +101,25 @@ def quickstart(settings: Quickstart = Quickstart(), *, say: Callable[[str], None
         CheckpointError: The output folder is not empty, or something could not be written.
     """
     began, folder = perf_counter(), _output_folder(settings.output)
+    task = replace(chain.TASK, teachers={"teacher": settings.teacher}, student=settings.student)
     say(f"Teacher: {settings.teacher.num_steps} steps on worked problems.")
-    teacher, teacher_seconds = _model("teacher", replace(settings.teacher, seed=_seed(settings, 0)), fresh=settings.fresh)
+    teacher = make(task, "teacher", seed=settings.seed, fresh=settings.fresh)
     say(f"Student: {settings.student.num_steps} steps, just enough to write the format.")
-    student, student_seconds = _model("student", replace(settings.student, seed=_seed(settings, 1)), fresh=settings.fresh)
-    plan = _plan(settings, folder, student=student, teacher=teacher)
-    teacher_result = evaluate(replace(plan, student=ModelSource(path=str(teacher))))
+    student = make(task, "student", seed=settings.seed, fresh=settings.fresh)
+    plan = _plan(settings, task, folder, student=student.folder, teacher=teacher.folder)
+    teacher_result = evaluate(replace(plan, student=ModelSource(path=str(teacher.folder))))
     say(
         f"Distillation: {settings.num_steps} steps on {settings.num_prompts} prompts; the student writes, the teacher corrects."
     )
     distilled, distilled_seconds = _timed(replace(plan, output=str(folder / "distilled")))
     say("Supervised training of the same student on the teacher's answers to the same prompts.")
-    supervised, supervised_seconds = _timed(replace(plan, recipe=_on_teacher_text(teacher), output=str(folder / "supervised")))
+    supervised, supervised_seconds = _timed(
+        replace(plan, recipe=_on_teacher_text(teacher.folder), output=str(folder / "supervised"))
+    )
     return QuickstartResult(
         lines=(
-            _line("teacher", teacher_result, teacher_seconds),
-            _line("student before", distilled.evaluations[0], student_seconds),
+            _line("teacher", teacher_result, teacher.seconds),
+            _line("student before", distilled.evaluations[0], student.seconds),
             _line("distilled", distilled.evaluations[settings.num_steps], distilled_seconds),
             _line("trained on the teacher's answers", supervised.evaluations[settings.num_steps], supervised_seconds),
         ),
@@ -155,25 +142,14 @@ def _on_teacher_text(teacher: Path) -> Recipe:
     return replace(recipe, name="supervised")
 
 
-def _model(name: str, settings: Pretraining, *, fresh: bool) -> tuple[Path, float]:
-    began, made = perf_counter(), list[bool]()
-
-    def make(folder: Path) -> None:
-        pretrain(folder, settings, name=name)
-        made.append(True)
-
-    folder = kept(name, asdict(settings), make, fresh=fresh)
-    return folder, perf_counter() - began if made else 0.0
-
-
-def _plan(settings: Quickstart, folder: Path, *, student: Path, teacher: Path) -> RunConfig:
+def _plan(settings: Quickstart, task: Task, folder: Path, *, student: Path, teacher: Path) -> RunConfig:
     """What both runs share."""
     folder.mkdir(parents=True, exist_ok=True)
     return RunConfig(
         recipe=on_policy(teacher),
         student=ModelSource(path=str(student)),
-        data=_problems(folder / "prompts.jsonl", settings.num_prompts, seed=_seed(settings, 2)),
-        evaluation_data=_problems(folder / "held_out.jsonl", settings.num_held_out, seed=_HELD_OUT_SEED, split="held_out"),
+        data=_problems(folder / "prompts.jsonl", settings.num_prompts, seed=seed_of(task, "prompts", settings.seed)),
+        evaluation_data=_problems(folder / "held_out.jsonl", settings.num_held_out, seed=HELD_OUT_SEED, split="held_out"),
         verifier=chain.VERIFIER,
         evaluation=EvaluationSettings(num_prompts=settings.num_held_out, every=settings.evaluate_every),
         optimiser=OptimiserSettings(learning_rate=settings.learning_rate),
@@ -185,7 +161,7 @@ def _plan(settings: Quickstart, folder: Path, *, student: Path, teacher: Path) -
     )
 
 
-def _problems(path: Path, count: int, *, seed: int, split: chain.Split = "train") -> DataSource:
+def _problems(path: Path, count: int, *, seed: int, split: Split = "train") -> DataSource:
     return write_problems(path, chain.problems(count, seed=seed, split=split))
 
 
@@ -196,11 +172,6 @@ def _timed(config: RunConfig) -> tuple[Result, float]:
 
 def _line(name: str, result: EvaluationResult, seconds: float) -> Line:
     return Line(name=name, accuracy=result.metrics[ACCURACY], interval=result.intervals[ACCURACY], seconds=seconds)
-
-
-def _seed(settings: Quickstart, purpose: int) -> int:
-    """Different draws for each purpose, so that nobody is trained twice on the same problems."""
-    return 1000 * settings.seed + purpose
 
 
 def _output_folder(name: str) -> Path:

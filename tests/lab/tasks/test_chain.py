@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.lab import chain
-from tutelage.lab.chain import CHARACTERS, MAX_RESPONSE_TOKENS, NUM_OPERANDS, VERIFIER, problems, solve, split_of
+from tutelage.lab.tasks import chain
+from tutelage.lab.tasks.chain import CHARACTERS, MAX_RESPONSE_TOKENS, NUM_OPERANDS, VERIFIER, problems, solve, split_of
 from tutelage.types import Author, Example, Rollout
 from tutelage.verifiers import build
 

@@ -5,8 +5,10 @@
 
 import hashlib
 import random
-from typing import Literal
 
+from tutelage.lab.pretrain import Pretraining
+from tutelage.lab.tasks.base import Budget, Split, Task
+from tutelage.lab.tiny_models import Shape
 from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
 
@@ -18,8 +20,19 @@ MAX_RESPONSE_TOKENS = 6 * (NUM_OPERANDS[1] - 1) + 1
 """The longest right response in characters, and its end of sequence."""
 VERIFIER = ExactMatch(pattern=r"=(\d);$")
 """Right where the last value is right, whatever was written before it."""
-
-Split = Literal["train", "held_out"]
+TEACHER = Pretraining(
+    shape=Shape(hidden=192, layers=2, heads=6, kv_heads=2, head_dim=32, intermediate=384),
+    num_steps=400,
+    num_problems=8192,
+    learning_rate=2e-3,  # at 3e-3 some seeds are slow to find the rule and end with one problem in six wrong
+)
+STUDENT = Pretraining(
+    shape=Shape(hidden=96, layers=2, heads=6, kv_heads=2, head_dim=16, intermediate=192),
+    num_steps=200,
+    prompts_per_step=64,
+    num_problems=8192,
+    learning_rate=2e-3,
+)
 
 
 def problems(count: int, *, seed: int, split: Split = "train") -> list[Example]:
@@ -36,6 +49,11 @@ def problems(count: int, *, seed: int, split: Split = "train") -> list[Example]:
         if split_of(prompt) == split:
             found.setdefault(prompt, example(prompt))
     return list(found.values())
+
+
+def lessons(role: str, count: int, *, seed: int) -> list[Example]:
+    """Worked problems, the same for teacher and student: they differ in size and in how long they learn."""
+    return problems(count, seed=seed)
 
 
 def example(prompt: str) -> Example:
@@ -72,3 +90,26 @@ def _apply(value: int, operator: str, operand: int) -> int:
             return (value - operand) % 10
         case _:
             return (value * operand) % 10
+
+
+TASK = Task(
+    name="chain",
+    isolates=(
+        "Compounding errors. The student has learnt to write the steps and makes mistakes in the arithmetic; a wrong value is "
+        "carried on, so that what it reads while it writes differs from every text that a teacher or a data set would show "
+        "it. Training on given texts never visits these prefixes, and nothing else is in the way: the teacher knows the task, "
+        "writes in the same style, and there is one right continuation at every token."
+    ),
+    claim=(
+        "That a student learns more from a teacher's corrections of its own text than from as much of the teacher's text: GKD "
+        "(arXiv:2306.13649), MiniLLM (arXiv:2306.08543). The plain case that every other task departs from in one way."
+    ),
+    characters=CHARACTERS,
+    max_response_tokens=MAX_RESPONSE_TOKENS,
+    verifier=VERIFIER,
+    problems=problems,
+    lessons=lessons,
+    teachers={"teacher": TEACHER},
+    student=STUDENT,
+    budget=Budget(num_prompts=128, num_held_out=256, num_steps=200, prompts_per_step=32),
+)

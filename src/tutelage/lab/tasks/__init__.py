@@ -1,0 +1,24 @@
+"""Small tasks, made on the spot, each with one failure that some methods exist for."""
+
+from collections.abc import Mapping
+
+from tutelage.errors import ConfigError, nearest
+from tutelage.lab.tasks import chain
+from tutelage.lab.tasks.base import Budget, Split, Task
+from tutelage.lab.tasks.models import HELD_OUT_SEED, Made, make, model_of, seed_of
+
+__all__ = ["HELD_OUT_SEED", "TASKS", "Budget", "Made", "Split", "Task", "get", "make", "model_of", "seed_of"]
+
+TASKS: Mapping[str, Task] = {task.name: task for task in (chain.TASK,)}
+"""Every task by its name."""
+
+
+def get(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"There is no task {name!r}{nearest(name, TASKS)}. The tasks are {', '.join(TASKS)}.")
+    return TASKS[name]
