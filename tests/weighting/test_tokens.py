@@ -21,6 +21,11 @@ def rows(num: int = 400, vocab: int = 6, seed: int = 0) -> Rows:
     return Rows(student=student.detach(), teachers=teachers, batch=problem.batch)
 
 
+def own(batch: StepBatch) -> torch.Tensor:
+    """The rows that a term on the student's tokens acts on."""
+    return batch.rows_by([Author.STUDENT])
+
+
 def test_a_trust_mask_and_its_complement_partition_the_tokens():
     view = rows()
     inside, outside = TrustMask()(view, teacher="teacher"), TrustMask(inside=False)(view, teacher="teacher")
@@ -65,17 +70,19 @@ def test_a_teacher_equal_to_the_student_is_always_trusted():
 def test_entropy_above_keeps_the_upper_share_of_the_students_tokens():
     values = torch.randperm(1_000, generator=torch.Generator().manual_seed(0)).double()
     batch = dense.problem(lengths=(1_000,)).batch
-    weight = EntropyAbove(quantile=0.8)(batch, {"student_entropy_nats": values}, gather=lambda local: local)
+    weight = EntropyAbove(quantile=0.8)(batch, {"student_entropy_nats": values}, own(batch), step=0, gather=lambda local: local)
     assert weight.sum() == 200.0
     torch.testing.assert_close(weight, (values >= 800.0).double())
-    everything = EntropyAbove(quantile=0.0)(batch, {"student_entropy_nats": values}, gather=lambda local: local)
+    everything = EntropyAbove(quantile=0.0)(
+        batch, {"student_entropy_nats": values}, own(batch), step=0, gather=lambda local: local
+    )
     assert everything.sum() == 1_000.0
 
 
 def test_entropy_above_takes_its_quantile_over_the_students_tokens_only():
     batch = dense.problem(lengths=(8,), authors=(Author.STUDENT, Author.TEACHER)).batch
     values = torch.tensor([1.0, 100.0, 2.0, 100.0, 3.0, 0.0, 4.0, 0.0])
-    weight = EntropyAbove(quantile=0.5)(batch, {"student_entropy_nats": values}, gather=lambda local: local)
+    weight = EntropyAbove(quantile=0.5)(batch, {"student_entropy_nats": values}, own(batch), step=0, gather=lambda local: local)
     assert weight.tolist() == [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0]
 
 
@@ -83,7 +90,9 @@ def test_entropy_above_without_any_token_of_the_student_weighs_nothing_out_and_s
     batch = dense.problem(lengths=(3,), authors=(Author.DATASET,)).batch
     calls: list[int] = []
     values = torch.tensor([1.0, 2.0, 3.0])
-    weight = EntropyAbove()(batch, {"student_entropy_nats": values}, gather=lambda local: calls.append(len(local)) or local)
+    weight = EntropyAbove()(
+        batch, {"student_entropy_nats": values}, own(batch), step=0, gather=lambda local: calls.append(len(local)) or local
+    )
     assert weight.tolist() == [1.0, 1.0, 1.0]
     assert calls == [0]
 
@@ -93,7 +102,7 @@ def test_entropy_above_compares_with_the_tokens_of_other_processes():
     values = torch.tensor([1.0, 2.0, 3.0, 4.0])
     elsewhere = torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0])
     weight = EntropyAbove(quantile=0.5)(
-        batch, {"student_entropy_nats": values}, gather=lambda local: torch.cat([local, elsewhere])
+        batch, {"student_entropy_nats": values}, own(batch), step=0, gather=lambda local: torch.cat([local, elsewhere])
     )
     assert weight.tolist() == [0.0, 0.0, 0.0, 0.0]
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.types import Capability, Gather, StepBatch
+from tutelage.types import Capability, Gather, StepBatch, VerdictField
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,7 @@ class GroupRelative:
 
     scope: ClassVar[Literal["step"]] = "step"
     statistics: ClassVar[frozenset[str]] = frozenset()
+    verdicts: ClassVar[frozenset[VerdictField]] = frozenset({"reward"})
 
     def __post_init__(self) -> None:
         if self.epsilon < 0.0:

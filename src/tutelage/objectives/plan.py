@@ -4,7 +4,7 @@ After this every term is linear in its rows, `loss = sum_row coefficient[row] * 
 and processes only add up parts of one sum.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +17,9 @@ from tutelage.objectives.linearise import depends_on_step
 from tutelage.objectives.terms import Constant, SequenceMean, Sum, Term, TokenMean
 from tutelage.types import Credit, Gather, StepBatch
 from tutelage.types.schedules import value_at
+from tutelage.weighting.base import Measured, RowStatistic
 
-Measured = Mapping[str, Float[Tensor, " row"]]
+Mask = Bool[Tensor, " row"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,7 +53,13 @@ def statistics_needed(terms: Sequence[Term]) -> frozenset[str]:
     """Per-row statistics that must be measured before coefficients can be computed; empty for most recipes."""
     by_weights = (weight.statistics for term in terms for weight in term.weights if weight.scope == "step")
     by_signals = (term.signal.statistics for term in terms if depends_on_step(term.signal))
-    return frozenset[str]().union(*by_weights, *by_signals)
+    by_routes = (route.statistics for term in terms for route in term.routes)
+    return frozenset(statistic.name for statistic in measures_needed(terms)).union(*by_weights, *by_signals, *by_routes)
+
+
+def measures_needed(terms: Sequence[Term]) -> tuple[RowStatistic, ...]:
+    """Those that are not among `STATISTICS`, each once."""
+    return tuple({statistic.name: statistic for term in terms for statistic in term.measures}.values())
 
 
 def plan(
@@ -75,17 +82,34 @@ def plan(
     Raises:
         ConfigError: A weight or a signal needs a statistic that was not measured.
     """
+    measured = measured or {}
+    masks = [_acts_on(term, batch, measured, gather) for term in terms]
+    parts = list(zip(terms, masks, strict=True))
     return Plan(
         terms=tuple(terms),
-        coefficients=torch.stack([value_at(term.scale, step) * _reduce(term, batch, gather) for term in terms]),
-        weights=torch.stack([_weigh(term, batch, measured or {}, gather) for term in terms]),
-        credits=tuple(_credit(term, batch, measured or {}, gather) for term in terms),
+        coefficients=torch.stack([value_at(term.scale, step) * _reduce(term, batch, mask, gather) for term, mask in parts]),
+        weights=torch.stack([_weigh(term, batch, measured, mask, step, gather) for term, mask in parts]),
+        credits=tuple(_credit(term, batch, measured, mask, gather) for term, mask in parts),
     )
 
 
-def _reduce(term: Term, batch: StepBatch, gather: Gather) -> Float[Tensor, " row"]:
+def _acts_on(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -> Mask:
+    """The rows of the term's authors that its teacher could teach and that every route takes."""
     mask = batch.rows_by(term.authors)
+    if term.needs:
+        mask = mask & batch.taught_by(term.teacher)
+    for route in term.routes:
+        _require(route.statistics, measured, f"Term {term.name!r}: route {route.kind!r}")
+        mask = mask & route(batch, measured, mask, gather=gather)
+    return mask
 
+
+def _reduce(term: Term, batch: StepBatch, acting: Mask, gather: Gather) -> Float[Tensor, " row"]:
+    counted = acting if term.counts == "acting" else batch.rows_by(term.authors)
+    return torch.where(acting, _shares(term, batch, counted, gather), 0.0)
+
+
+def _shares(term: Term, batch: StepBatch, mask: Mask, gather: Gather) -> Float[Tensor, " row"]:
     def total(count: Float[Tensor, "1"]) -> Float[Tensor, "1"]:
         return gather(count).sum(dim=0, keepdim=True)
 
@@ -100,21 +124,22 @@ def _reduce(term: Term, batch: StepBatch, gather: Gather) -> Float[Tensor, " row
             return mask.to(torch.float64)
 
 
-def _weigh(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -> Float[Tensor, " row"]:
+def _weigh(term: Term, batch: StepBatch, measured: Measured, mask: Mask, step: int, gather: Gather) -> Float[Tensor, " row"]:
     product = torch.ones(batch.num_rows, dtype=torch.float64, device=batch.token.device)
     for weight in term.weights:
         if weight.scope == "step":
-            _require(weight.statistics, measured, f"Term {term.name!r}: weight {weight.kind!r}")
-            product = product * weight(batch, measured, gather=gather)
+            needed = weight.statistics.union(statistic.name for statistic in weight.measures)
+            _require(needed, measured, f"Term {term.name!r}: weight {weight.kind!r}")
+            product = product * torch.where(mask, weight(batch, measured, mask, step=step, gather=gather), 1.0)
     return product
 
 
-def _credit(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -> Credit | None:
+def _credit(term: Term, batch: StepBatch, measured: Measured, mask: Mask, gather: Gather) -> Credit | None:
     signal = term.signal
     if not depends_on_step(signal):
         return None
     _require(signal.statistics, measured, f"Term {term.name!r}: signal {term.signal.kind!r}")
-    return signal.credit(batch, measured, batch.rows_by(term.authors), gather=gather)
+    return signal.credit(batch, measured, mask, gather=gather)
 
 
 def _require(needed: frozenset[str], measured: Measured, who: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tutelage.credit.preferences import credit_of_pairs, logistic, odds_ratio, pairs_by_author, pairs_by_reward
 from tutelage.errors import ConfigError
 from tutelage.objectives.linearise import Linearised, of_sampled
-from tutelage.types import Capability, Credit, Gather, StepBatch
+from tutelage.types import Capability, Credit, Gather, StepBatch, VerdictField
 from tutelage.weighting.base import Rows
 
 
@@ -42,6 +42,11 @@ class Preference:
     def needs(self) -> frozenset[Capability]:
         """For DPO the reference's log-probabilities of the responses."""
         return frozenset[Capability]({"sampled"} if self.loss == "dpo" else ())
+
+    @property
+    def verdicts(self) -> frozenset[VerdictField]:
+        """Rewards, where pairs are made by them."""
+        return frozenset[VerdictField]({"reward"} if self.pairs == "reward" else ())
 
     @property
     def scope(self) -> Literal["step"]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from tutelage.objectives.advantages import AnyAdvantage, LogRatio
 from tutelage.objectives.linearise import Linearised, of_sampled
 from tutelage.objectives.ratios import AnyRatio, Importance
-from tutelage.types import Capability, Credit, Gather, StepBatch
-from tutelage.weighting.base import Rows
+from tutelage.types import Capability, Credit, Gather, StepBatch, VerdictField
+from tutelage.weighting.base import Rows, verdicts_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,11 @@ class ScoreFunction:
     def needs(self) -> frozenset[Capability]:
         """What the advantage asks."""
         return self.advantage.needs
+
+    @property
+    def verdicts(self) -> frozenset[VerdictField]:
+        """What the advantage asks of the verifier."""
+        return verdicts_of(self.advantage)
 
     @property
     def scope(self) -> Literal["token", "step"]:

@@ -1,6 +1,6 @@
 """Per-row statistics: what step-scope weights, evaluations and reports are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from tutelage.math.divergences import expectation, forward_kl, reverse_kl
 from tutelage.math.slopes import both_kls
 from tutelage.objectives.panels import Budget, Temperatures, walk
 from tutelage.types import Head, StepBatch, TeacherSignal
-from tutelage.weighting.base import Rows
+from tutelage.weighting.base import Rows, RowStatistic
 
 STATISTICS = (
     "student_entropy_nats",
@@ -20,12 +20,16 @@ STATISTICS = (
     "forward_kl_nats",
     "reverse_kl_nats",
 )
-"""Per-row statistics; the teacher's whole distribution is needed for its entropy and the divergences, NaN without it."""
+"""Per-row statistics; the teacher's whole distribution is needed for its entropy and the divergences, NaN without it, and
+NaN where it could not teach."""
 
 
-def blank(batch: StepBatch, *, dtype: torch.dtype = torch.float32) -> dict[str, Float[Tensor, " row"]]:
+def blank(
+    batch: StepBatch, *, dtype: torch.dtype = torch.float32, extra: Sequence[RowStatistic] = ()
+) -> dict[str, Float[Tensor, " row"]]:
     """Statistics of which nothing is known yet."""
-    return {name: torch.full((batch.num_rows,), torch.nan, dtype=dtype, device=batch.token.device) for name in STATISTICS}
+    names = (*STATISTICS, *(statistic.name for statistic in extra))
+    return {name: torch.full((batch.num_rows,), torch.nan, dtype=dtype, device=batch.token.device) for name in names}
 
 
 @torch.no_grad()
@@ -35,14 +39,20 @@ def describe(found: dict[str, Float[Tensor, " row"]], rows: slice, view: Rows, t
     found["student_log_prob"][rows] = view.sampled
     if (theirs := view.teachers.get(teacher)) is None:
         return
-    found["teacher_log_prob"][rows] = theirs.sampled
+    taught = view.batch.taught_by(teacher)
+
+    def note(name: str, values: Float[Tensor, " row"]) -> None:
+        found[name][rows] = torch.where(taught, values, torch.nan).to(found[name])
+
+    note("teacher_log_prob", theirs.sampled)
     if theirs.log_probs is None:
         return
-    found["teacher_entropy_nats"][rows] = -expectation(theirs.probabilities, theirs.log_probs)
+    note("teacher_entropy_nats", -expectation(theirs.probabilities, theirs.log_probs))
     reverse, forward = both_kls(view.probabilities, theirs.probabilities, view.log_ratios(teacher))
     if not bool((reverse + forward).isfinite().all()):
         reverse, forward = reverse_kl(view.student, theirs.log_probs), forward_kl(view.student, theirs.log_probs)
-    found["forward_kl_nats"][rows], found["reverse_kl_nats"][rows] = forward, reverse
+    note("forward_kl_nats", forward)
+    note("reverse_kl_nats", reverse)
 
 
 @torch.no_grad()
@@ -55,6 +65,7 @@ def measure(
     teacher: str = "teacher",
     temperatures: Temperatures = Temperatures(),
     budget: Budget = Budget(),
+    extra: Sequence[RowStatistic] = (),
 ) -> dict[str, Float[Tensor, " row"]]:
     """Per-row statistics in nats, without a gradient.
 
@@ -66,14 +77,17 @@ def measure(
         teacher: Name of the one that is compared with.
         temperatures: Of the two softmaxes.
         budget: Memory and type of the products.
+        extra: Further statistics, which step weights ask for.
 
     Returns:
-        One vector for each of `STATISTICS`.
+        One vector for each of `STATISTICS` and of the further ones, by name.
     """
-    found = blank(batch, dtype=torch.promote_types(hidden.dtype, torch.float32))
+    found = blank(batch, dtype=torch.promote_types(hidden.dtype, torch.float32), extra=extra)
     compared = {name: signal for name, signal in teachers.items() if name == teacher}
     with torch.autocast(hidden.device.type, enabled=False):
         for panel in walk(batch, hidden=hidden, head=head, teachers=compared, temperatures=temperatures, budget=budget):
             for rows, _, view in panel.tiles():
                 describe(found, rows, view, teacher)
+                for statistic in extra:
+                    found[statistic.name][rows] = statistic(view, teacher=teacher).to(found[statistic.name])
     return found

@@ -10,9 +10,10 @@ from tutelage.objectives.preference import Preference
 from tutelage.objectives.sampled_kl import SampledKL
 from tutelage.objectives.score_function import ScoreFunction
 from tutelage.objectives.signals import AnySignal
-from tutelage.types import Author, Capability
+from tutelage.types import Author, Capability, VerdictField
 from tutelage.types.schedules import Scalar
-from tutelage.weighting import EntropyAbove, TrustMask
+from tutelage.weighting import AnyRoute, AnyWeight
+from tutelage.weighting.base import RowStatistic, verdicts_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +50,6 @@ class Sum:
 
 
 Reduction = Annotated[TokenMean | SequenceMean | Constant | Sum, Field(discriminator="kind")]
-AnyWeight = Annotated[TrustMask | EntropyAbove, Field(discriminator="kind")]
 AuthorName = Literal["student", "teacher", "dataset"]
 AUTHORS: dict[AuthorName, Author] = {"student": Author.STUDENT, "teacher": Author.TEACHER, "dataset": Author.DATASET}
 
@@ -66,6 +66,11 @@ class Term:
     """Factors per token; they do not enter the denominator, so a token that is weighed out still counts as a token."""
     on: tuple[AuthorName, ...] = ("student",)
     """Whose tokens the term acts on and counts."""
+    routes: tuple[AnyRoute, ...] = ()
+    """Which rollouts it acts on: those that every route takes. Where the teacher could not teach, no term that asks it acts."""
+    counts: Literal["acting", "written"] = "acting"
+    """Which tokens the reduction counts: those that the term acts on, or all that its authors wrote, routed away or not. With
+    `written` several terms that share the rollouts among them also share one denominator."""
     reduction: Reduction = TokenMean()
     """How tokens become one number."""
     scale: Scalar = 1.0
@@ -90,7 +95,18 @@ class Term:
     @property
     def needs(self) -> frozenset[Capability]:
         """What the term asks of its teacher."""
-        return self.signal.needs.union(*(weight.needs for weight in self.weights))
+        parts = (*self.weights, *self.routes, *self.measures)
+        return self.signal.needs.union(*(part.needs for part in parts))
+
+    @property
+    def measures(self) -> tuple[RowStatistic, ...]:
+        """Statistics that its weights ask for beside those that every step has."""
+        return tuple(statistic for weight in self.weights if weight.scope == "step" for statistic in weight.measures)
+
+    @property
+    def verdicts(self) -> frozenset[VerdictField]:
+        """What the term asks of the verifier."""
+        return verdicts_of(self.signal).union(*map(verdicts_of, (*self.weights, *self.routes)))
 
     @property
     def authors(self) -> tuple[Author, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 from tutelage.recipes.recipe import Recipe
 from tutelage.recipes.registry import REGISTRY, Entry
 from tutelage.rollouts.sources import DatasetRollouts, MixedRollouts
-from tutelage.teachers.parts import ModelTeacher, ReferenceSolution
+from tutelage.teachers.context_parts import columns_of
+from tutelage.teachers.parts import ModelTeacher
 
 PATH = Path(__file__).with_name("catalogue.json")
 
@@ -37,6 +38,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         **asdict(entry.card),
         "family": entry.family,
         "needs": sorted(recipe.needs),
+        "verdicts": sorted(recipe.verdicts),
         "columns": _columns(recipe),
         "command": _command(entry.name, recipe),
     }
@@ -46,8 +48,8 @@ def _columns(recipe: Recipe) -> list[str]:
     columns = {"prompt"}
     if isinstance(recipe.rollouts, DatasetRollouts | MixedRollouts):
         columns.add(recipe.rollouts.column)
-    if recipe.teacher is not None and isinstance(recipe.teacher.context, ReferenceSolution):
-        columns.add(recipe.teacher.context.column)
+    for teacher in recipe.teachers.values():
+        columns.update(columns_of(teacher.context))
     return sorted(columns)
 
 

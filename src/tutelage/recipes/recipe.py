@@ -11,7 +11,8 @@ from tutelage.objectives import Temperatures, Term
 from tutelage.objectives.compositions import AnyComposition
 from tutelage.rollouts.sources import AnyRollouts, MixedRollouts, TeacherPrefixRollouts, TeacherRollouts
 from tutelage.teachers.parts import AnyTeacher
-from tutelage.types import Capability
+from tutelage.types import Capability, VerdictField
+from tutelage.weighting.base import verdicts_of
 
 MAIN_TEACHER = "teacher"
 """Name of the recipe's own teacher, which terms ask unless they say otherwise."""
@@ -79,6 +80,12 @@ class Recipe:
         direct = frozenset[Capability]().union(*(term.needs for term in self.terms if term.teacher == teacher))
         within = any(teacher in composition.parts for composition in self.compositions.values())
         return direct | frozenset[Capability]({"full"} if within else ())
+
+    @property
+    def verdicts(self) -> frozenset[VerdictField]:
+        """What the parts ask of the verifier."""
+        parts = (self.rollouts, *(teacher.context for teacher in self.teachers.values()))
+        return frozenset[VerdictField]().union(*map(verdicts_of, parts), *(term.verdicts for term in self.terms))
 
     @property
     def teachers(self) -> Mapping[str, AnyTeacher]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tutelage.errors import ConfigError
-from tutelage.types.schedules import Scalar
+from tutelage.types.schedules import Scalar, range_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,11 +103,10 @@ class TeacherPrefixRollouts:
     """Teacher's share of `max_new_tokens`, in [0, 1]; usually a cosine from 1 to 0."""
 
     def __post_init__(self) -> None:
-        share = self.prefix_fraction
-        ends = (share,) if isinstance(share, int | float) else (share.start, share.end)
-        if not all(0.0 <= end <= 1.0 for end in ends):
+        if not all(0.0 <= end <= 1.0 for end in range_of(self.prefix_fraction)):
             raise ConfigError(
-                f"TeacherPrefixRollouts needs 0 <= prefix_fraction <= 1, got {share!r}: it is a share of max_new_tokens."
+                f"TeacherPrefixRollouts needs 0 <= prefix_fraction <= 1, got {self.prefix_fraction!r}: it is a share of "
+                "max_new_tokens."
             )
 
 

@@ -69,7 +69,7 @@ def assemble(config: RunConfig) -> Assembled:
         PreflightError: Student, teacher, data and recipe do not fit together.
     """
     torch.manual_seed(config.seed)  # decides the initial weights of adapters and their dropout
-    notes = check_recipe(config.recipe)
+    notes = check_recipe(config.recipe, verifier=config.verifier)
     verifier = verifiers.build(config.verifier)
     examples, held_out = _examples(config)
     notes += check_data(config.recipe, examples)
@@ -199,7 +199,10 @@ def _build(
         writer=_writer(config, report, sampler, teacher, text),
         learner=learner,
         teaching=Teaching(
-            teacher if recipe.needs_of(MAIN_TEACHER) else None, references=built, compositions=recipe.compositions
+            teacher if recipe.needs_of(MAIN_TEACHER) else None,
+            references=built,
+            compositions=recipe.compositions,
+            keep_untaught=any(not term.needs for term in recipe.terms),
         ),
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
     )

@@ -21,20 +21,28 @@ from tutelage.rollouts.sources import (
 from tutelage.teachers.contexts import reference_of
 from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
 from tutelage.types import Capability, ComposedSignal, Example
+from tutelage.verifiers import AnyVerifier
 
 """What terms call the recipe's teacher."""
 
 
-def check_recipe(recipe: Recipe) -> tuple[str, ...]:
-    """Whether the parts of a recipe fit together.
+def check_recipe(recipe: Recipe, *, verifier: AnyVerifier | None = None) -> tuple[str, ...]:
+    """Whether the parts of a recipe fit together, and with the verifier, where it is known.
 
     Returns:
         What is allowed but worth knowing, one sentence each.
 
     Raises:
         PreflightError: A term asks its teacher for more than it gives, names a teacher that does not exist, or acts on tokens
-            that nobody writes; the teacher has no model; a score function is to act on greedy samples.
+            that nobody writes; the teacher has no model; a score function is to act on greedy samples; the verifier does not
+            give what a part asks of it.
     """
+    if verifier is not None and (unmet := recipe.verdicts - verifier.provides):
+        raise PreflightError(
+            f"Recipe {recipe.name!r} needs {', '.join(sorted(unmet))} from a verifier, and the run's ({verifier.kind!r}) gives "
+            f"{', '.join(sorted(verifier.provides)) or 'nothing'}. Choose one that does: --verifier.kind exact_match, math, or "
+            "function."
+        )
     notes = [*_check_teacher(recipe)]
     writers = writers_of(recipe.rollouts)
     for term in recipe.terms:
@@ -64,18 +72,24 @@ def check_data(recipe: Recipe, examples: Sequence[Example]) -> tuple[str, ...]:
                 f"({recipe.rollouts.kind!r}) take responses from it. Name another column (--recipe.rollouts.column), map one "
                 "to it (--data.columns), drop these rows, or take a recipe whose student or teacher writes everything."
             )
-    if recipe.teacher is None or not isinstance(context := recipe.teacher.context, ReferenceSolution):
-        return ()
+    notes = list[str]()
+    for name, teacher in recipe.teachers.items():
+        if isinstance(context := teacher.context, ReferenceSolution):
+            notes += _check_reference(name, context, examples)
+    return tuple(notes)
+
+
+def _check_reference(teacher: str, context: ReferenceSolution, examples: Sequence[Example]) -> list[str]:
     missing = sum(reference_of(context, example) is None for example in examples)
     if missing == len(examples):
         raise PreflightError(
-            f"The teacher's context shows the column {context.column!r}, and none of the {len(examples)} examples has it: the "
-            "teacher would know no more than the student. Name another column (--recipe.teacher.context.column) or map one to "
-            "it (--data.columns)."
+            f"The context of {teacher!r} shows the column {context.column!r}, and none of the {len(examples)} examples has it: "
+            "it would know no more than the student. Name another column (--recipe.teacher.context.column) or map one to it "
+            "(--data.columns)."
         )
-    if not missing:
-        return ()
-    return (f"{missing} of {len(examples)} examples have no {context.column!r}; their rollouts teach nothing and are dropped.",)
+    return (
+        [f"{missing} of {len(examples)} examples have no {context.column!r}; {teacher!r} cannot teach them."] if missing else []
+    )
 
 
 def check_vocabulary(recipe: Recipe, vocab: int) -> None:

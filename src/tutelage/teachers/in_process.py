@@ -11,8 +11,8 @@ from torch import Tensor
 from tutelage.errors import TeacherError
 from tutelage.models.language_model import LanguageModel
 from tutelage.models.row_states import microbatches, row_states
-from tutelage.teachers.contexts import UNCHANGED, build, histogram
-from tutelage.teachers.parts import Context
+from tutelage.teachers.context_parts import Context
+from tutelage.teachers.contexts import UNCHANGED, Attempt, attempts, build, histogram
 from tutelage.teachers.weights import TeacherWeights
 from tutelage.types import Example, FullSignal, Head, Message, Rollout, StepBatch
 
@@ -94,9 +94,11 @@ class Teacher:
         """
         self._weights.load_state_dict(state)
 
-    def prompt(self, example: Example, *, read_by_student: Int[Tensor, " prompt"]) -> TeacherPrompt:
-        """The ids that this teacher reads before a response to an example."""
-        result = build(self._context, example, count_tokens=self._count_tokens)
+    def prompt(
+        self, example: Example, *, read_by_student: Int[Tensor, " prompt"], attempt: Attempt | None = None
+    ) -> TeacherPrompt:
+        """The ids that this teacher reads before a response to an example; `attempt` is that response, where it is known."""
+        result = build(self._context, example, count_tokens=self._count_tokens, attempt=attempt)
         if result.prompt is None:
             return TeacherPrompt(token_ids=None, reason=result.reason)
         if self._render is None and result.reason == UNCHANGED:
@@ -111,12 +113,13 @@ class Teacher:
         Rollouts are scored in groups of similar length, padded on the right; neither grouping nor order changes a row.
 
         Raises:
-            TeacherError: Not one rollout can be taught; the message counts the reasons.
+            TeacherError: Not one rollout can be taught although the context lies in the data; the message counts the reasons.
+                A context that depends on the step may be missing everywhere: then no row is taught.
         """
-        prompts = self._prompts(batch.rollouts)
+        prompts = self._prompts(batch)
         reasons = tuple(prompt.reason for prompt in prompts)
         readable = {index: prompt.token_ids for index, prompt in enumerate(prompts) if prompt.token_ids is not None}
-        if not readable:
+        if not readable and self._context.reads == "example":
             raise TeacherError(
                 f"The teacher can teach none of the step's {len(reasons)} rollouts: {histogram(reasons)}. A context that never "
                 "reaches the teacher gives no supervision. Fill the column that the context shows "
@@ -124,20 +127,25 @@ class Teacher:
             )
         taught = torch.zeros(len(prompts), dtype=torch.bool, device=batch.rollout.device)
         taught[list(readable)] = True
+        head = _detached(self.model.head(self._vocab))
         network, training = self.model.model, self.model.model.training
         network.eval()  # a live teacher is the student, which may be training with dropout
         with self._arithmetic():
-            hidden = self._hidden(batch, readable)
+            hidden = self._hidden(batch, readable, width=head.weight.shape[-1])
         network.train(training)
-        head = _detached(self.model.head(self._vocab))
         return Scored(signal=FullSignal(hidden=hidden, head=head), rows_taught=taught[batch.rollout], reasons=reasons)
 
-    def _prompts(self, rollouts: Sequence[Rollout]) -> list[TeacherPrompt]:
+    def _prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
+        if self._context.reads == "step":
+            return [
+                self._fit(self.prompt(rollout.example, read_by_student=rollout.prompt_ids, attempt=attempt), rollout)
+                for rollout, attempt in zip(batch.rollouts, attempts(batch.rollouts, batch.verdicts), strict=True)
+            ]
         by_group: dict[int, TeacherPrompt] = {}
-        for rollout in rollouts:
+        for rollout in batch.rollouts:
             if rollout.group not in by_group:
                 by_group[rollout.group] = self.prompt(rollout.example, read_by_student=rollout.prompt_ids)
-        return [self._fit(by_group[rollout.group], rollout) for rollout in rollouts]
+        return [self._fit(by_group[rollout.group], rollout) for rollout in batch.rollouts]
 
     def _fit(self, prompt: TeacherPrompt, rollout: Rollout) -> TeacherPrompt:
         limit = self.model.max_context
@@ -145,7 +153,7 @@ class Teacher:
             return prompt
         return TeacherPrompt(token_ids=None, reason="skipped:prompt and response exceed the teacher's context window")
 
-    def _hidden(self, batch: StepBatch, prompts: Mapping[int, Int[Tensor, " _"]]) -> Tensor:
+    def _hidden(self, batch: StepBatch, prompts: Mapping[int, Int[Tensor, " _"]], *, width: int) -> Tensor:
         hidden: Tensor | None = None
         rollouts = list(prompts)
         lengths = [len(prompts[index]) + len(batch.rollouts[index].response_ids) for index in rollouts]
@@ -155,8 +163,7 @@ class Teacher:
             if hidden is None:
                 hidden = states.new_zeros(batch.num_rows, states.shape[-1])
             hidden[batch.rows_of(chosen)] = states
-        assert hidden is not None
-        return hidden
+        return torch.zeros(batch.num_rows, width, device=self.model.device) if hidden is None else hidden
 
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, dtype=self._autocast, enabled=self._autocast is not None)

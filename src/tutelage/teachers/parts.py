@@ -8,50 +8,8 @@ from pydantic import Field
 
 from tutelage.errors import ConfigError
 from tutelage.models.source import DType
+from tutelage.teachers.context_parts import Context, NoContext, ReferenceSolution
 from tutelage.types import Capability
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoContext:
-    """The teacher reads what the student read."""
-
-    kind: Literal["none"] = "none"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReferenceSolution:
-    """The teacher also reads a reference, placed into the last user turn (or after a plain-text prompt).
-
-    Reference: OPSD, arXiv:2601.18734 (the wording of the template is ours).
-    """
-
-    kind: Literal["reference_solution"] = "reference_solution"
-    column: Literal["solution", "answer", "privileged_context"] = "solution"
-    """Which column of the data set is shown."""
-    template: str = (
-        "{prompt}\n\nHere is a reference solution, between the marks, for you alone:\n<<<\n{context}\n>>>\n"
-        "Understand it, then solve the problem in your own words, step by step."
-    )
-    """`{prompt}` and `{context}` are filled in; nothing in the data is treated as a template."""
-    plain_template: str = "{context}\n{prompt}"
-    """The same for plain-text prompts, which have no turns."""
-    max_context_tokens: int = 4096
-    """A longer reference is cut in the middle, never the question; 0 never cuts."""
-    missing: Literal["skip", "refuse"] = "skip"
-    """What happens to an example without the column: its rollouts teach nothing (counted), or the run is refused."""
-
-    def __post_init__(self) -> None:
-        for name, template in (("template", self.template), ("plain_template", self.plain_template)):
-            if "{prompt}" not in template or "{context}" not in template:
-                raise ConfigError(f"ReferenceSolution.{name} needs both {{prompt}} and {{context}}, got {template!r}.")
-        if self.max_context_tokens < 0 or 0 < self.max_context_tokens < 16:
-            raise ConfigError(
-                f"ReferenceSolution needs max_context_tokens >= 16, or 0 to never cut, got {self.max_context_tokens!r}: less "
-                "leaves nothing of a reference but the mark of the cut."
-            )
-
-
-Context = Annotated[NoContext | ReferenceSolution, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +39,20 @@ class Average:
             raise ConfigError(f"Average needs 0 <= rate <= 1 (0 = frozen, 1 = live), got {self.rate!r}.")
 
 
-TeacherUpdate = Annotated[Frozen | Live | Average, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Periodic:
+    """The teacher is copied from the student every so many steps and stays as it is between copies."""
+
+    kind: Literal["periodic"] = "periodic"
+    every: int = 10
+    """Optimiser steps between copies."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"Periodic needs every >= 1, got {self.every!r}.")
+
+
+TeacherUpdate = Annotated[Frozen | Live | Average | Periodic, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

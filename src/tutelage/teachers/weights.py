@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tutelage.errors import CheckpointError
 from tutelage.models.language_model import LanguageModel
-from tutelage.teachers.parts import Average, Frozen, Live, SelfTeacher
+from tutelage.teachers.parts import Average, Frozen, Live, Periodic, SelfTeacher
 
 
 @runtime_checkable
@@ -123,11 +123,50 @@ class AverageWeights:
                 parameter.copy_(self._average[name])
 
 
+@final
+class CopiedWeights:
+    """The student as it was at the last copy; the first is made at once."""
+
+    def __init__(self, student: LanguageModel, *, every: int) -> None:
+        self._copy = AverageWeights(student, rate=1.0)
+        self._every, self._age = every, 0
+
+    @property
+    def model(self) -> LanguageModel:
+        """The copy."""
+        return self._copy.model
+
+    def update(self, student: LanguageModel) -> None:
+        """Copy the student where it is time."""
+        self._age += 1
+        if self._age == self._every:
+            self._copy.update(student)
+            self._age = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The copy by parameter name, and the steps since it was made."""
+        return {**self._copy.state_dict(), _AGE: torch.tensor(self._age)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a saved copy.
+
+        Raises:
+            CheckpointError: The names or shapes are those of another model.
+        """
+        if _AGE not in state:
+            _require_names(state, expected=self.state_dict())
+        self._copy.load_state_dict({name: value for name, value in state.items() if name != _AGE})
+        self._age = int(state[_AGE])
+
+
+_AGE = "steps since the last copy"
+
+
 def own_weights(part: SelfTeacher, student: LanguageModel) -> TeacherWeights:
     """The weights of a self teacher.
 
-    Call it before the first optimiser step and before a checkpoint is loaded into the student: `Frozen` and `Average` start
-    from the student as it is at this moment.
+    Call it before the first optimiser step and before a checkpoint is loaded into the student: all but `Live` start from the
+    student as it is at this moment.
     """
     match part.update:
         case Frozen():
@@ -136,6 +175,8 @@ def own_weights(part: SelfTeacher, student: LanguageModel) -> TeacherWeights:
             return LiveWeights(student)
         case Average(rate=rate):
             return AverageWeights(student, rate=rate)
+        case Periodic(every=every):
+            return CopiedWeights(student, every=every)
 
 
 def _require_names(state: Mapping[str, Tensor], *, expected: Mapping[str, Tensor] | tuple[()]) -> None:

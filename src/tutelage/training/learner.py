@@ -15,7 +15,7 @@ from tutelage.errors import NumericsError
 from tutelage.models import LanguageModel
 from tutelage.objectives import Evaluation, Temperatures, Term, evaluate, plan
 from tutelage.objectives.fused import Budget
-from tutelage.objectives.plan import Plan, statistics_needed
+from tutelage.objectives.plan import Plan, measures_needed, statistics_needed
 from tutelage.training.measuring import Signals, groups, measure_step, padded_tokens, select, student_states
 from tutelage.training.processes import add_up_gradients, gather
 from tutelage.training.schedule import learning_rate
@@ -134,6 +134,7 @@ class Learner:
             temperatures=self.temperatures,
             precision=self.precision,
             states=states,
+            extra=measures_needed(self._terms),
         )
 
     def _accumulate(

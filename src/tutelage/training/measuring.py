@@ -13,6 +13,7 @@ from tutelage.objectives import Temperatures, measure
 from tutelage.objectives.fused import Budget
 from tutelage.objectives.statistics import blank
 from tutelage.types import StepBatch, TeacherSignal
+from tutelage.weighting import RowStatistic
 
 Signals = Mapping[str, TeacherSignal]
 """What each teacher said, by name, aligned with a step's rows."""
@@ -61,6 +62,7 @@ def measure_step(
     temperatures: Temperatures = Temperatures(),
     precision: torch.dtype | None = None,
     states: Sequence[Float[Tensor, "_ width"]] | None = None,
+    extra: Sequence[RowStatistic] = (),
 ) -> dict[str, Float[Tensor, " row"]]:
     """Statistics of every row, in nats; the student is in evaluation mode meanwhile.
 
@@ -74,8 +76,9 @@ def measure_step(
         temperatures: Of the two softmaxes.
         precision: Reduced precision of the student's forward.
         states: The student's hidden states of each micro-batch where they are known already; then nothing is run forward.
+        extra: Further statistics, which step weights ask for.
     """
-    found, training = blank(batch), student.model.training
+    found, training = blank(batch, extra=extra), student.model.training
     student.model.eval()
     for place, group in enumerate(groups(batch, budget_tokens=budget_tokens)):
         rows = batch.rows_of(group)
@@ -86,6 +89,7 @@ def measure_step(
             teachers=select(signals, rows),
             temperatures=temperatures,
             budget=budget,
+            extra=extra,
         )
         for name, values in part.items():
             found[name][rows] = values

@@ -1,7 +1,7 @@
 """The teachers' side of a step: supervision for the rows that can have it, counts for those that cannot."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -40,16 +40,24 @@ class Teaching:
         *,
         references: Mapping[str, Teacher] | None = None,
         compositions: Mapping[str, AnyComposition] | None = None,
+        keep_untaught: bool = False,
     ) -> None:
-        """Wrap the recipe's own teacher, its references and what is composed of them; without any, every row stays as it is."""
+        """Wrap the recipe's own teacher, its references and what is composed of them; without any, every row stays as it is.
+
+        Args:
+            teacher: The recipe's own.
+            references: Further ones, by name.
+            compositions: What is made of them, by name.
+            keep_untaught: Keep rows that nobody could teach: some term needs no teacher.
+        """
         self.teachers = ({} if teacher is None else {MAIN_TEACHER: teacher}) | dict(references or {})
-        self._compositions = dict(compositions or {})
+        self._compositions, self._keep = dict(compositions or {}), keep_untaught
 
     def score(self, batch: StepBatch) -> Taught:
-        """Score a step and drop the rows that one of the teachers cannot teach.
+        """Score a step, note which rows each teacher could teach, and drop those that carry no supervision at all.
 
         Raises:
-            TeacherError: No row at all could be taught, or a score is not finite.
+            TeacherError: A teacher whose context lies in the data could teach no row, or a score is not finite.
         """
         scored = {name: teacher.score(batch) for name, teacher in self.teachers.items()}
         signals: dict[str, TeacherSignal] = {name: found.signal for name, found in scored.items()}
@@ -57,12 +65,15 @@ class Teaching:
             parts = {part: scored[part].signal for part in composition.parts}
             signals[name] = ComposedSignal(parts=parts, composition=composition)
         reasons = scored[MAIN_TEACHER].reasons if MAIN_TEACHER in scored else ()
-        taught = torch.ones_like(batch.token, dtype=torch.bool)
-        for found in scored.values():
-            taught &= found.rows_taught
-        if bool(taught.all()):
+        taught = {name: found.rows_taught for name, found in scored.items()}
+        for name, composition in self._compositions.items():
+            taught[name] = torch.stack([taught[part] for part in composition.parts]).all(dim=0)
+        if all(bool(mask.all()) for mask in taught.values()):
             return Taught(batch=batch, signals=signals, reasons=reasons)
-        rows = taught.nonzero().squeeze(-1)
+        batch = replace(batch, taught=taught)
+        if self._keep:
+            return Taught(batch=batch, signals=signals, reasons=reasons)
+        rows = torch.stack(list(taught.values())).any(dim=0).nonzero().squeeze(-1)
         return Taught(batch=batch.select(rows), signals=select(signals, rows), reasons=reasons)
 
     def update(self, student: LanguageModel) -> None:

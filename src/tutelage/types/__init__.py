@@ -3,7 +3,7 @@
 from tutelage.types.credit import Credit
 from tutelage.types.examples import Example, FinishReason, Message
 from tutelage.types.head import Head
-from tutelage.types.rollouts import Author, Rollout, Verdict
+from tutelage.types.rollouts import Author, Rollout, Verdict, VerdictField
 from tutelage.types.signals import (
     Capability,
     ComposedSignal,
@@ -35,4 +35,5 @@ __all__ = [
     "TeacherSignal",
     "TopKSignal",
     "Verdict",
+    "VerdictField",
 ]

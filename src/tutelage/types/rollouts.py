@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -41,6 +42,10 @@ class Rollout:
     """Optimiser steps that the writer had taken."""
     turns: Int[Tensor, " time"] | None = None
     """Turn of each token in a conversation of several turns."""
+
+
+VerdictField = Literal["reward", "correct", "feedback"]
+"""What a part of a recipe may ask of the verifier: a number, a yes or no, or words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

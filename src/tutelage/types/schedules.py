@@ -43,13 +43,46 @@ class Cosine:
         return self.end + (self.start - self.end) * 0.5 * (1.0 + cos(pi * min(step / self.steps, 1.0)))
 
 
-Scalar = float | Linear | Cosine
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phases:
+    """One value after another, each from an optimiser step on."""
+
+    kind: Literal["phases"] = "phases"
+    values: tuple[float, ...]
+    """The first holds from the beginning."""
+    starts: tuple[int, ...]
+    """Step, counted from 0, from which each further value holds; one fewer than the values, rising."""
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.starts) + 1 or list(self.starts) != sorted({step for step in self.starts if step > 0}):
+            raise ConfigError(
+                f"Phases needs one start fewer than values, each above 0 and above the one before it, got {len(self.values)} "
+                f"values and starts {self.starts!r}."
+            )
+
+    def __call__(self, step: int) -> float:
+        """Value at an optimiser step, counted from 0."""
+        return self.values[sum(start <= step for start in self.starts)]
+
+
+Scalar = float | Linear | Cosine | Phases
 """A setting that stays, or one that moves."""
 
 
 def value_at(setting: Scalar, step: int) -> float:
     """The setting's value at an optimiser step."""
-    return setting(step) if isinstance(setting, Linear | Cosine) else setting
+    return setting(step) if isinstance(setting, Linear | Cosine | Phases) else setting
+
+
+def range_of(setting: Scalar) -> tuple[float, ...]:
+    """Values between which a setting stays."""
+    match setting:
+        case Linear(start=start, end=end) | Cosine(start=start, end=end):
+            return start, end
+        case Phases(values=values):
+            return values
+        case _:
+            return (setting,)
 
 
 def _check(steps: int) -> None:

@@ -1,7 +1,7 @@
 """All tokens of one optimiser step that an objective may act on, as flat rows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import torch
@@ -39,6 +39,8 @@ class StepBatch:
     """In nats; NaN where the student did not write the token."""
     noise: Float[Tensor, " row"]
     """Uniform in [0, 1), drawn once per token: what random token weights are decided by."""
+    taught: Mapping[str, Bool[Tensor, " row"]] = field(default_factory=dict[str, Tensor])
+    """By teacher, the rows that it could teach; a teacher that is missing here taught all of them."""
 
     @property
     def num_rows(self) -> int:
@@ -50,6 +52,10 @@ class StepBatch:
         wanted = torch.tensor([int(author) for author in authors], device=self.author.device)
         return torch.isin(self.author, wanted)
 
+    def taught_by(self, teacher: str) -> Bool[Tensor, " row"]:
+        """True where a teacher could teach; it cannot where its context is missing."""
+        return self.taught.get(teacher, torch.ones_like(self.token, dtype=torch.bool))
+
     def rows_of(self, rollouts: Sequence[int]) -> Int[Tensor, " chosen"]:
         """Indices of the rows of some rollouts, in the order of the rows."""
         wanted = torch.tensor(list(rollouts), dtype=torch.long, device=self.rollout.device)
@@ -57,11 +63,13 @@ class StepBatch:
 
     def select(self, rows: Int[Tensor, " chosen"] | slice) -> "StepBatch":
         """Some of the rows; `rollout` still indexes the same `rollouts`."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in _COLUMNS})
+        taught = {name: mask[rows] for name, mask in self.taught.items()}
+        return replace(self, taught=taught, **{name: getattr(self, name)[rows] for name in _COLUMNS})
 
     def to(self, device: torch.device) -> "StepBatch":
         """The same rows on another device; the rollouts stay where they are."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
+        taught = {name: mask.to(device) for name, mask in self.taught.items()}
+        return replace(self, taught=taught, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
     @staticmethod
     def of(

@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tutelage.errors import ConfigError
+from tutelage.types import VerdictField
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,6 +15,8 @@ class NoVerifier:
     """Nothing is judged: no accuracy, no reward."""
 
     kind: Literal["none"] = "none"
+
+    provides: ClassVar[frozenset[VerdictField]] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +33,8 @@ class ExactMatch:
     """Upper and lower case are the same."""
     remove: str = ""
     """Characters that do not count anywhere, for example `,$` in amounts of money."""
+
+    provides: ClassVar[frozenset[VerdictField]] = frozenset({"reward", "correct"})
 
     def __post_init__(self) -> None:
         if self.pattern is None:
@@ -54,6 +59,8 @@ class MathVerifier:
     memory_mib: int = 2048
     """Bound on the process's address space, against answers such as 9^9^9^9."""
 
+    provides: ClassVar[frozenset[VerdictField]] = frozenset({"reward", "correct"})
+
     def __post_init__(self) -> None:
         if self.timeout_seconds <= 0.0 or self.memory_mib < 512:
             raise ConfigError(
@@ -76,6 +83,8 @@ class FunctionVerifier:
     """`package.module:function` or `file.py:function`. Its code runs in this process."""
     correct_from: float = 0.5
     """A reward of at least this counts as correct in accuracies."""
+
+    provides: ClassVar[frozenset[VerdictField]] = frozenset({"reward", "correct", "feedback"})
 
     def __post_init__(self) -> None:
         place, _, function = self.path.rpartition(":")

@@ -1,6 +1,30 @@
-"""Which tokens count, and how much."""
+"""Which tokens and which rollouts count, and how much."""
 
-from tutelage.weighting.base import RandomWeight, Rows, StepWeight, TeacherRows, TokenWeight
-from tutelage.weighting.tokens import EntropyAbove, TrustMask
+from typing import Annotated
 
-__all__ = ["EntropyAbove", "RandomWeight", "Rows", "StepWeight", "TeacherRows", "TokenWeight", "TrustMask"]
+from pydantic import Field
+
+from tutelage.weighting.base import RandomWeight, Route, Rows, RowStatistic, StepWeight, TeacherRows, TokenWeight
+from tutelage.weighting.routes import AnyRoute, LikelyToTeacher, Otherwise, Outcome, Taught
+from tutelage.weighting.tokens import EntropyAbove, TeacherEntropyAbove, TrustMask
+
+AnyWeight = Annotated[TrustMask | EntropyAbove | TeacherEntropyAbove, Field(discriminator="kind")]
+
+__all__ = [
+    "AnyRoute",
+    "AnyWeight",
+    "EntropyAbove",
+    "LikelyToTeacher",
+    "Otherwise",
+    "Outcome",
+    "RandomWeight",
+    "Route",
+    "RowStatistic",
+    "Rows",
+    "StepWeight",
+    "Taught",
+    "TeacherEntropyAbove",
+    "TeacherRows",
+    "TokenWeight",
+    "TrustMask",
+]

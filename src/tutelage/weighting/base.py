@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.types import Capability, Credit, Gather, SpanSignal, StepBatch
+from tutelage.types import Capability, Credit, Gather, SpanSignal, StepBatch, VerdictField
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,13 +146,44 @@ class RandomWeight(TokenWeight, Protocol):
         ...
 
 
+Measured = Mapping[str, Float[Tensor, " row"]]
+"""Per-row statistics of a whole step, by name, against the recipe's own teacher; detached."""
+
+
+@runtime_checkable
+class RowStatistic(Protocol):
+    """A number per row that is measured before the step's coefficients are fixed, beside those that every step has."""
+
+    @property
+    def name(self) -> str:
+        """Under which it is found among the measured; two with one name are the same statistic."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What it asks of the teacher."""
+        ...
+
+    def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
+        """One number per row; detached."""
+        ...
+
+
 @runtime_checkable
 class StepWeight(Protocol):
     """A weight that depends on other tokens of the step: computed once per step from measured statistics."""
 
     scope: ClassVar[Literal["step"]]
-    statistics: ClassVar[frozenset[str]]
-    """Names of the per-row statistics that must be measured first."""
+
+    @property
+    def statistics(self) -> frozenset[str]:
+        """Names of the per-row statistics of `objectives.statistics` that must be measured first."""
+        ...
+
+    @property
+    def measures(self) -> tuple[RowStatistic, ...]:
+        """Further statistics that must be measured first."""
+        ...
 
     @property
     def needs(self) -> frozenset[Capability]:
@@ -160,7 +191,51 @@ class StepWeight(Protocol):
         ...
 
     def __call__(
-        self, batch: StepBatch, measured: Mapping[str, Float[Tensor, " row"]], *, gather: Gather
+        self, batch: StepBatch, measured: Measured, mask: Bool[Tensor, " row"], *, step: int, gather: Gather
     ) -> Float[Tensor, " row"]:
-        """One non-negative factor per row of this process; `gather` shows those of the others. Detached."""
+        """One non-negative factor per row of this process; detached.
+
+        Args:
+            batch: All rows of the step on this process.
+            measured: What was measured on them; NaN where a teacher could not say.
+            mask: The rows that the term acts on; what is returned elsewhere is never read.
+            step: Optimiser step, for settings that move.
+            gather: Shows the values of the other processes.
+        """
         ...
+
+
+@runtime_checkable
+class Route(Protocol):
+    """Which rows a term acts on at all, by the rollout that they lie in."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What it asks of the teacher."""
+        ...
+
+    @property
+    def statistics(self) -> frozenset[str]:
+        """Names of the per-row statistics that must be measured first."""
+        ...
+
+    def __call__(
+        self, batch: StepBatch, measured: Measured, mask: Bool[Tensor, " row"], *, gather: Gather
+    ) -> Bool[Tensor, " row"]:
+        """True where the term acts, among the rows of the mask; the others' values are never read."""
+        ...
+
+
+@runtime_checkable
+class AsksVerifier(Protocol):
+    """A part of a recipe that can do nothing unless a verifier has spoken."""
+
+    @property
+    def verdicts(self) -> frozenset[VerdictField]:
+        """What the verifier must give."""
+        ...
+
+
+def verdicts_of(part: object) -> frozenset[VerdictField]:
+    """What a part of a recipe asks of the verifier; nothing, for most."""
+    return part.verdicts if isinstance(part, AsksVerifier) else frozenset()

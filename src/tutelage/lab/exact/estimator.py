@@ -18,7 +18,7 @@ from tutelage.lab.exact.outcomes import outcomes
 from tutelage.lab.exact.world import MOST_OUTCOMES, World
 from tutelage.objectives import Budget, evaluate, measure, plan
 from tutelage.objectives.panels import walk
-from tutelage.objectives.plan import Plan, statistics_needed
+from tutelage.objectives.plan import Plan, measures_needed, statistics_needed
 from tutelage.recipes import Recipe
 from tutelage.types import FullSignal, Head, StepBatch, TeacherSignal
 from tutelage.weighting import RandomWeight
@@ -106,6 +106,7 @@ class _Step:
             head=self._head,
             teachers=self._teachers,
             temperatures=self._recipe.temperatures,
+            extra=measures_needed(self._recipe.terms),
         )
 
     def integrate(self) -> Moments:
