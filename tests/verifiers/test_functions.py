@@ -63,6 +63,33 @@ def test_none_is_not_applicable_and_the_threshold_decides_what_is_correct(verifi
     ]
 
 
+def test_a_verdict_stays_what_it_is_and_an_open_question_is_decided_by_the_threshold(verifier, rollout):
+    made = verifier(
+        """
+        from tutelage.types import Verdict
+        def reward(completions):
+            said = Verdict(reward=0.2, correct=True, feedback="odd", marks={"steps": 2.0})
+            return [said, Verdict(reward=0.2), Verdict(), 1.0]
+    """,
+        correct_from=0.7,
+    )
+    assert made.judge([rollout("x")] * 4) == [
+        Verdict(reward=0.2, correct=True, feedback="odd", marks={"steps": 2.0}),
+        Verdict(reward=0.2, correct=False),
+        Verdict(),
+        Verdict(reward=1.0, correct=True),
+    ]
+
+
+def test_a_verdict_whose_reward_is_no_number_is_refused(verifier, rollout):
+    made = verifier("""
+        from tutelage.types import Verdict
+        def reward(completions): return [Verdict(reward=float("nan"))]
+    """)
+    with pytest.raises(VerifierError, match="a reward is a finite number"):
+        made.judge([rollout("x")])
+
+
 def test_rewards_may_be_array_scalars(verifier, rollout):
     made = verifier("""
         import numpy, torch

@@ -7,7 +7,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -36,7 +36,7 @@ class UserFunctionVerifier:
         self._function = _find(part.path)
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
-        """The function's rewards as verdicts; None becomes not applicable."""
+        """The function's rewards as verdicts; None becomes not applicable, and a verdict stays what it is."""
         if not rollouts:
             return []
         try:
@@ -59,7 +59,7 @@ class UserFunctionVerifier:
             what = type(rewards).__name__ if found is None or isinstance(rewards, str | Mapping) else f"{len(found)} values"
             raise VerifierError(
                 f"{self._part.path} returned {what} for {len(rollouts)} completions (the first is of example "
-                f"{rollouts[0].example.id!r}). Return a list with one number or None per completion."
+                f"{rollouts[0].example.id!r}). Return a list with one number, verdict or None per completion."
             )
         return found
 
@@ -104,16 +104,29 @@ class UserFunctionVerifier:
     def _verdict(self, reward: Any, rollout: Rollout) -> Verdict:
         if reward is None:
             return NOT_APPLICABLE
+        if isinstance(reward, Verdict):
+            return self._checked(reward, rollout)
         try:
             value = float(reward)
         except (TypeError, ValueError):
             value = math.nan
         if isinstance(reward, str) or not math.isfinite(value):
-            raise VerifierError(
-                f"{self._part.path} returned {reward!r} for example {rollout.example.id!r}: a reward is a finite number, or "
-                "None where the function does not apply."
-            )
+            raise self._unusable(reward, rollout)
         return Verdict(reward=value, correct=value >= self._part.correct_from)
+
+    def _checked(self, given: Verdict, rollout: Rollout) -> Verdict:
+        """A verdict that the function made itself; one that leaves `correct` open is decided by its reward."""
+        if given.reward is None:
+            return given
+        if not math.isfinite(given.reward):
+            raise self._unusable(given, rollout)
+        return given if given.correct is not None else replace(given, correct=given.reward >= self._part.correct_from)
+
+    def _unusable(self, reward: Any, rollout: Rollout) -> VerifierError:
+        return VerifierError(
+            f"{self._part.path} returned {reward!r} for example {rollout.example.id!r}: a reward is a finite number, a verdict "
+            "with such a reward, or None where the function does not apply."
+        )
 
 
 def _offered(rollouts: Sequence[Rollout]) -> dict[str, Any]:

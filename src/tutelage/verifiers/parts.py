@@ -74,7 +74,8 @@ class FunctionVerifier:
     """A function of yours, with the signature of TRL's reward functions.
 
     It is called with keywords `prompts`, `completions`, `completion_ids`, `trainer_state` and one list per column of the
-    data set (those that it takes), and returns one number or None (= not applicable) per completion. It may be `async`.
+    data set (those that it takes), and returns one number or None (= not applicable) per completion; or a `Verdict` where it
+    has more to say than a number, such as feedback. It may be `async`.
     Completions are texts, or lists of one assistant turn where the prompt is a conversation.
     """
 

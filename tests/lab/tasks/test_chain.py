@@ -1,28 +1,12 @@
 import re
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.lab.tasks import chain
-from tutelage.lab.tasks.chain import CHARACTERS, MAX_RESPONSE_TOKENS, NUM_OPERANDS, VERIFIER, problems, solve, split_of
-from tutelage.types import Author, Example, Rollout
-from tutelage.verifiers import build
-
-
-def respond(example: Example, text: str) -> Rollout:
-    """A rollout as a verifier sees it."""
-    return Rollout(
-        example=example,
-        group=0,
-        prompt_ids=torch.zeros(1, dtype=torch.long),
-        response_ids=torch.zeros(1, dtype=torch.long),
-        authors=torch.tensor([int(Author.STUDENT)]),
-        behaviour_log_probs=torch.zeros(1),
-        finish="stop",
-        text=text,
-    )
+from tutelage.lab.tasks.arithmetic import split_of
+from tutelage.lab.tasks.chain import CHARACTERS, MAX_RESPONSE_TOKENS, NUM_OPERANDS, problems, solve
 
 
 def test_the_example_of_the_documentation():
@@ -73,5 +57,5 @@ def test_lengths_cover_the_range_and_use_the_alphabet_only():
         ("", False),
     ],
 )
-def test_the_verifier_reads_the_last_value(text: str, correct: bool):
-    assert build(VERIFIER).judge([respond(chain.example("4+7*3-8="), text)])[0].correct is correct
+def test_the_verifier_reads_the_last_value(text: str, correct: bool, judge):
+    assert judge(chain.TASK, [(chain.example("4+7*3-8="), text)])[0].correct is correct

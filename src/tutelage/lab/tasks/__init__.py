@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 
 from tutelage.errors import ConfigError, nearest
-from tutelage.lab.tasks import chain
+from tutelage.lab.tasks import agent, chain, feedback, forks, format, long, mismatch, noisy_teacher, privileged, two_domains
 from tutelage.lab.tasks.base import Budget, Split, Task
 from tutelage.lab.tasks.models import HELD_OUT_SEED, Made, make, model_of, seed_of
 
 __all__ = ["HELD_OUT_SEED", "TASKS", "Budget", "Made", "Split", "Task", "get", "make", "model_of", "seed_of"]
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (chain.TASK,)}
+TASKS: Mapping[str, Task] = {
+    module.TASK.name: module.TASK
+    for module in (chain, noisy_teacher, mismatch, long, forks, feedback, privileged, two_domains, format, agent)
+}
 """Every task by its name."""
 
 

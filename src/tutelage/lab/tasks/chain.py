@@ -3,11 +3,11 @@
 `4+7*3-8=` is answered by `4+7=1;1*3=3;3-8=5;`: each operation takes the running value, from left to right, modulo 10.
 """
 
-import hashlib
 import random
 
 from tutelage.lab.pretrain import Pretraining
-from tutelage.lab.tasks.base import Budget, Split, Task
+from tutelage.lab.tasks.arithmetic import distinct, expression, steps, written
+from tutelage.lab.tasks.base import Split, Task
 from tutelage.lab.tiny_models import Shape
 from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
@@ -20,6 +20,7 @@ MAX_RESPONSE_TOKENS = 6 * (NUM_OPERANDS[1] - 1) + 1
 """The longest right response in characters, and its end of sequence."""
 VERIFIER = ExactMatch(pattern=r"=(\d);$")
 """Right where the last value is right, whatever was written before it."""
+
 TEACHER = Pretraining(
     shape=Shape(hidden=192, layers=2, heads=6, kv_heads=2, head_dim=32, intermediate=384),
     num_steps=400,
@@ -43,12 +44,7 @@ def problems(count: int, *, seed: int, split: Split = "train") -> list[Example]:
         seed: Same seed, same problems; a larger count only appends.
         split: `held_out` has one problem in eight.
     """
-    generator, found = random.Random(seed), dict[str, Example]()
-    while len(found) < count:
-        prompt = _draw(generator)
-        if split_of(prompt) == split:
-            found.setdefault(prompt, example(prompt))
-    return list(found.values())
+    return distinct(_draw, count, seed=seed, split=split)
 
 
 def lessons(role: str, count: int, *, seed: int) -> list[Example]:
@@ -64,32 +60,11 @@ def example(prompt: str) -> Example:
 
 def solve(prompt: str) -> str:
     """The steps of a problem, for example `4+7=1;1*3=3;` for `4+7*3=`."""
-    value, steps = int(prompt[0]), list[str]()
-    for operator, operand in zip(prompt[1:-1:2], prompt[2:-1:2], strict=True):
-        result = _apply(value, operator, int(operand))
-        steps.append(f"{value}{operator}{operand}={result};")
-        value = result
-    return "".join(steps)
+    return written(steps(prompt.removesuffix("=")))
 
 
-def split_of(prompt: str) -> Split:
-    """Where a problem belongs, the same on every machine."""
-    return "held_out" if hashlib.sha256(prompt.encode()).digest()[0] % 8 == 0 else "train"
-
-
-def _draw(generator: random.Random) -> str:
-    operands = [str(generator.randrange(10)) for _ in range(generator.randint(*NUM_OPERANDS))]
-    return operands[0] + "".join(generator.choice(OPERATORS) + operand for operand in operands[1:]) + "="
-
-
-def _apply(value: int, operator: str, operand: int) -> int:
-    match operator:
-        case "+":
-            return (value + operand) % 10
-        case "-":
-            return (value - operand) % 10
-        case _:
-            return (value * operand) % 10
+def _draw(generator: random.Random) -> Example:
+    return example(expression(generator, num_operands=NUM_OPERANDS, operators=OPERATORS) + "=")
 
 
 TASK = Task(
@@ -111,5 +86,4 @@ TASK = Task(
     lessons=lessons,
     teachers={"teacher": TEACHER},
     student=STUDENT,
-    budget=Budget(num_prompts=128, num_held_out=256, num_steps=200, prompts_per_step=32),
 )
