@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "recipes": Command("tutelage.cli.recipes", "list the methods, or print one method's card"),
     "doctor": Command("tutelage.cli.doctor", "check a student, a teacher and prompts without training", has_settings=True),
     "lab": Command("tutelage.cli.lab", "bias and variance of any recipe's gradient, exactly", has_settings=True),
+    "reproduce": Command("tutelage.cli.reproduce", "measure published claims on small tasks, and say which hold"),
     "bench": Command("tutelage.cli.bench", "measure time and memory, beside TRL where it is installed"),
     "report": Command("tutelage.cli.report", "write the report of a run again, alone or beside other runs"),
 }

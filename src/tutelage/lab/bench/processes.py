@@ -1,4 +1,4 @@
-"""Workers, seen from the bench: started, asked, ended."""
+"""Workers, seen from whoever gives them work: started, asked, ended."""
 
 import json
 import os
@@ -35,24 +35,26 @@ def peer() -> str | None:
 
 @final
 class Worker:
-    """A process that holds one side of a bench; a context manager that ends it whatever happens."""
+    """A process of one thread that works when it is asked to; a context manager that ends it whatever happens."""
 
-    def __init__(self, name: str, job: dict[str, Any]) -> None:
+    def __init__(self, name: str, job: dict[str, Any], *, module: str = "tutelage.lab.bench.worker") -> None:
         """Start it.
 
         Args:
             name: For messages.
-            job: What it builds.
+            job: What it builds first.
+            module: What it runs; it answers each line of its input with one line. The default holds one side of a bench.
         """
         self.name = name
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tutelage.lab.bench.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             env=os.environ | _ONE_THREAD,
+            start_new_session=True,  # an interrupt from the keyboard is ours to hand on, once
         )
         self._job = job
 
@@ -91,6 +93,10 @@ class Worker:
             raise TutelageError(self._obituary())
         return json.loads(line)
 
+    def stop(self) -> None:
+        """Make the process end while another thread waits for its answer; that thread sees it gone, and calls `end`."""
+        self._process.terminate()
+
     def end(self) -> None:
         """Let it end by itself, and make it end if it does not."""
         for pipe in (self._process.stdin, self._process.stdout):
@@ -114,4 +120,4 @@ class Worker:
         last = self._log.read().strip().splitlines()[-_LAST_LINES:]
         said = "\n  ".join(last) if last else "nothing"
         how = f"was ended by signal {-code}; was there enough memory?" if code < 0 else f"ended with code {code}."
-        return f"The worker {self.name!r} of the bench {how} Its last lines:\n  {said}"
+        return f"The worker {self.name!r} {how} Its last lines:\n  {said}"

@@ -1,6 +1,6 @@
 """A recipe made to fit the small world: what cannot be as large as in training is lowered, and what was lowered is told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -23,36 +23,56 @@ def fit(recipe: Recipe, *, vocab: int, most_n: int) -> tuple[Recipe, tuple[str, 
         The recipe, and what was lowered.
     """
     notes: dict[str, None] = {}  # a set that keeps its order
-    fitted = _lowered(recipe, {"k": vocab, "n": most_n}, notes)
-    return fitted, tuple(notes)
+    bounds = {"k": vocab, "n": most_n}
+
+    def lowered(owner: Any, name: str, old: Any) -> Any:
+        if name not in bounds or not isinstance(old, int) or old <= bounds[name]:
+            return old
+        notes[f"{type(owner).__name__}.{name} lowered from {old} to {bounds[name]}"] = None
+        return bounds[name]
+
+    return rewritten(recipe, lowered), tuple(notes)
 
 
 def end_of_ramps(recipe: Recipe) -> int:
     """The optimiser step from which on nothing in the recipe moves any more."""
-    return max((part.steps for part in _parts(recipe) if isinstance(part, Linear | Cosine)), default=0)
+    return max((part.steps for part in parts(recipe) if isinstance(part, Linear | Cosine)), default=0)
 
 
-def _lowered(part: Any, bounds: dict[str, int], notes: dict[str, None]) -> Any:  # any part of a recipe, and any value in one
+def rewritten(part: Any, change: Callable[[Any, str, Any], Any]) -> Any:
+    """A recipe, or a part of one, with some fields changed at any depth; what changes nothing comes back as it was.
+
+    Args:
+        part: Any value of a recipe.
+        change: From the part that owns a field, the field's name and its value to the new value, or to the same object.
+    """
     if isinstance(part, tuple):
-        return tuple(_lowered(entry, bounds, notes) for entry in part)
+        entries = tuple(rewritten(entry, change) for entry in part)
+        return entries if any(new is not old for new, old in zip(entries, part, strict=True)) else part
+    if isinstance(part, Mapping):
+        named = {name: rewritten(entry, change) for name, entry in part.items()}
+        return named if any(named[name] is not part[name] for name in part) else part
     if not is_dataclass(part) or isinstance(part, type):
         return part
-    changes: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for field in fields(part):
         old = getattr(part, field.name)
-        if field.name in bounds and isinstance(old, int) and old > bounds[field.name]:
-            changes[field.name] = bounds[field.name]
-            notes[f"{type(part).__name__}.{field.name} lowered from {old} to {bounds[field.name]}"] = None
-        elif (new := _lowered(old, bounds, notes)) is not old:
-            changes[field.name] = new
-    return replace(part, **changes) if changes else part
+        new = change(part, field.name, old)
+        new = rewritten(old, change) if new is old else new
+        if new is not old:
+            found[field.name] = new
+    return replace(part, **found) if found else part
 
 
-def _parts(part: Any) -> Iterator[Any]:
+def parts(part: Any) -> Iterator[Any]:
+    """A recipe, or a part of one, and everything in it."""
     yield part
     if isinstance(part, tuple):
         for entry in part:
-            yield from _parts(entry)
+            yield from parts(entry)
+    elif isinstance(part, Mapping):
+        for entry in part.values():
+            yield from parts(entry)
     elif is_dataclass(part) and not isinstance(part, type):
         for field in fields(part):
-            yield from _parts(getattr(part, field.name))
+            yield from parts(getattr(part, field.name))

@@ -1,0 +1,157 @@
+"""The parts of the documentation's page: Markdown, made of the results and of nothing else."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from tutelage.lab import tasks
+from tutelage.lab.reproduction import picture
+from tutelage.lab.reproduction.claim import Claim
+from tutelage.lab.reproduction.claims import BASELINES, CLAIMS, SETUPS
+from tutelage.lab.reproduction.curves import Point
+from tutelage.lab.reproduction.recipes import COMMON
+from tutelage.lab.reproduction.results import Result
+from tutelage.lab.reproduction.rows import GRIDS, MOST_SEEDS, SPOKESMEN, Row, Table
+from tutelage.lab.reproduction.table import DIRECTIONS, difference, mean_and_spread
+from tutelage.lab.reproduction.verdict import RULE
+
+_NOTHING = "Nothing is measured yet."
+
+
+def rows(table: Table) -> str:
+    """The claims with their verdicts."""
+    head = ["method", "task", "the paper says", "measured", "ours", "baseline", "difference", "verdict", "reproduced by"]
+    return _table(head, [_row(table.row(claim)) for claim in CLAIMS])
+
+
+def _row(row: Row) -> list[str]:
+    claim = row.claim
+    against = f"{row.metric.title}, {DIRECTIONS[claim.direction]} `{claim.baseline}`"
+    told = [f"`{claim.method}`", f"`{claim.task}`", f"{claim.statement} ({_source(claim.source)})", against]
+    if row.verdict is None:
+        return [*told, "", "", "", row.state, f"`{claim.command}`"]
+    numbers = [mean_and_spread(row, row.ours), mean_and_spread(row, row.baseline), difference(row)]
+    return [*told, *numbers, f"**{row.verdict.word}**, {len(row.seeds)} seeds", f"`{claim.command}`"]
+
+
+def count(table: Table) -> str:
+    """How many rows have which verdict."""
+    found = [table.row(claim) for claim in CLAIMS]
+    words = Counter(row.verdict.word if row.verdict else row.state for row in found)
+    return f"Of {len(found)} rows: {', '.join(f'{number} {word}' for word, number in words.most_common())}."
+
+
+def rule(_: Table) -> str:
+    """How a verdict comes about."""
+    return RULE
+
+
+def rates(table: Table) -> str:
+    """The chosen learning rates, by task and kind of estimator."""
+    measured = [task for task in _tasks() if any(table.rate(task, kind) is not None for kind in SPOKESMEN)]
+    if not measured:
+        return _NOTHING
+    head = ["task", *(f"{kind} (`{method}`)" for kind, method in SPOKESMEN.items())]
+    cells = [[f"`{task}`", *(_rate(table.rate(task, kind)) for kind in SPOKESMEN)] for task in measured]
+    tried = "; ".join(f"{kind}: {', '.join(f'{rate:g}' for rate in grid)}" for kind, grid in GRIDS.items())
+    return f"Tried: {tried}.\n\n{_table(head, cells)}"
+
+
+def knobs(table: Table) -> str:
+    """What is turned away from the published defaults."""
+    claims = {(claim.method, claim.task): claim for claim in CLAIMS}
+    cells = [
+        [f"`{method}`", f"`{task}`", _knobs(claim), table.row(claim).note]
+        for (method, task), claim in claims.items()
+        if SETUPS.get(method) or claim.knobs
+    ]
+    told = f"In every row: {'; '.join(COMMON)}."
+    return f"{told}\n\n{_table(['method', 'task', 'turned', 'fitted to the small vocabulary'], cells)}" if cells else told
+
+
+def curves(table: Table) -> str:
+    """For each task with results: what it isolates, the curves, and the ends of all methods side by side."""
+    return "\n\n".join(section for task in _tasks() if (section := _section(table, task))) or _NOTHING
+
+
+def _section(table: Table, task: str) -> str:
+    claims = {claim.method: claim for claim in CLAIMS if claim.task == task}
+    found: dict[str, list[Result]] = {}
+    for method in dict.fromkeys([*BASELINES, *claims]):
+        ended = [
+            result
+            for seed in range(MOST_SEEDS)
+            if (result := table.result(task, method, seed, claims.get(method))) is not None and result.curve is not None
+        ]
+        if ended:
+            found[method] = ended
+    if not found:
+        return ""
+    teachers = [result.teacher_accuracy for ended in found.values() for result in ended if result.teacher_accuracy is not None]
+    drawn = picture.draw(
+        {method: _mean_curve(ended) for method, ended in found.items()},
+        title=f"Accuracy on {task} against tokens written",
+        reference=fmean(teachers) if teachers else None,
+    )
+    head = ["", "accuracy", "pass@8", "reverse KL", "forward KL", "entropy", "length", "thousand tokens", "seconds", "seeds"]
+    cells = [_ends(f"`{method}`", ended) for method, ended in found.items()]
+    start = next(iter(found.values()))[0]
+    before = _ends("before training", [start], place=0)
+    return f"### {task}\n\n{tasks.get(task).isolates}\n\n{drawn}\n\n{_table(head, [before, *cells])}"
+
+
+def _ends(name: str, found: Sequence[Result], *, place: int = -1) -> list[str]:
+    points: list[Point] = [result.curve.points[place] for result in found if result.curve is not None]
+    covered = [point.coverage for point in points if point.coverage is not None]
+    means = {
+        field: fmean(float(getattr(point, field)) for point in points)
+        for field in ("accuracy", "reverse_kl", "forward_kl", "entropy", "length", "tokens", "seconds")
+    }
+    return [
+        name,
+        f"{means['accuracy']:.1%}",
+        f"{fmean(covered):.1%}" if covered else "",
+        *(f"{means[field]:.3f}" for field in ("reverse_kl", "forward_kl", "entropy")),
+        f"{means['length']:.1f}",
+        f"{means['tokens'] / 1000:.0f}",
+        f"{means['seconds']:.0f}",
+        str(len(points)) if place else "",
+    ]
+
+
+def _mean_curve(found: Sequence[Result]) -> list[tuple[float, float]]:
+    """Mean over seeds of tokens and accuracy, evaluation by evaluation."""
+    columns = zip(*(result.curve.points for result in found if result.curve is not None), strict=False)
+    return [(fmean(float(point.tokens) for point in points), fmean(point.accuracy for point in points)) for points in columns]
+
+
+def _tasks() -> list[str]:
+    return [name for name in tasks.TASKS if any(claim.task == name for claim in CLAIMS)]
+
+
+def _knobs(claim: Claim) -> str:
+    turned = {**SETUPS.get(claim.method, {}), **claim.knobs}
+    return ", ".join(f"`{name}` = {value}" for name, value in turned.items())
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:g}"
+
+
+def _source(source: str) -> str:
+    return f"[{source}](https://arxiv.org/abs/{source})" if source.replace(".", "").isdigit() else source
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
+
+
+PARTS: Mapping[str, Callable[[Table], str]] = {
+    "rows": rows,
+    "count": count,
+    "rule": rule,
+    "rates": rates,
+    "knobs": knobs,
+    "curves": curves,
+}
+"""By the name under which the page asks for them."""

@@ -1,0 +1,67 @@
+"""The list of claims itself."""
+
+import re
+
+import pytest
+
+from tutelage.errors import ConfigError
+from tutelage.lab import tasks
+from tutelage.lab.reproduction.claim import Claim, OfResponse, OfRun
+from tutelage.lab.reproduction.claims import CLAIMS, SETUPS, chosen
+from tutelage.lab.reproduction.jobs import resolved
+
+METHODS = {
+    *("trb", "esr", "adwin", "kat", "lightning", "f_opd", "brts", "revisiting", "many_faces", "exopd", "reopold", "eopd"),
+    *("tip", "ta_opd", "fire_opd", "scope", "sod", "iw_opd", "sdpo", "pw_opsd", "avsd", "selfci", "mopd", "rlsd", "srpo"),
+    *("dgrpo", "effopd", "vopd", "tropd", "opsd"),
+}
+
+
+def test_every_method_has_a_claim_and_no_row_stands_twice():
+    rows = [(claim.method, claim.task, claim.metric, claim.baseline) for claim in CLAIMS]
+    assert len(set(rows)) == len(rows)
+    assert {claim.method for claim in CLAIMS} >= METHODS
+    assert all(re.fullmatch(r"\d{4}\.\d{5}", claim.source) for claim in CLAIMS if claim.method != "opd")
+
+
+def test_a_method_is_measured_on_one_or_two_tasks():
+    tasks_of = {method: {claim.task for claim in CLAIMS if claim.method == method} for method in METHODS}
+    assert {len(found) for found in tasks_of.values()} <= {1, 2}
+
+
+def test_knobs_are_turned_for_methods_that_have_a_row():
+    assert SETUPS.keys() <= {claim.method for claim in CLAIMS}
+
+
+def test_shares_become_numbers_of_the_task():
+    task = tasks.get("chain")
+    assert resolved(OfRun(share=0.25), task, task.budget) == round(0.25 * task.budget.num_steps)
+    assert resolved(OfResponse(share=0.5), task, task.budget) == round(0.5 * task.max_response_tokens)
+    assert resolved(OfRun(share=1e-9), task, task.budget) == 1
+    assert resolved("x", task, task.budget) == "x"
+    assert str(OfRun(share=0.25)) == "25% of the run's steps"
+
+
+def test_rows_are_chosen_by_name():
+    assert {claim.method for claim in chosen(method="vopd")} == {"vopd"}
+    assert {claim.task for claim in chosen(task="long")} == {"long"}
+    assert chosen() == CLAIMS
+    assert "--method vopd --task chain" in chosen(method="vopd", task="chain")[0].command
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"method": "vodp"}, "did you mean 'vopd'"),
+        ({"task": "chian"}, "did you mean 'chain'"),
+        ({"method": "vopd", "task": "agent"}, "It is measured on: chain, long"),
+    ],
+)
+def test_a_name_without_a_row_is_explained(asked, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        chosen(**asked)
+
+
+def test_a_method_is_not_compared_with_itself():
+    with pytest.raises(ConfigError, match="with itself"):
+        Claim(method="opd", task="chain", statement="", source="")
