@@ -1,6 +1,6 @@
 """Who writes the responses, and how tokens are drawn."""
 
-from tutelage.rollouts.sample import Prompt, RolloutWriter, Text, given_responses
+from tutelage.rollouts.sample import Aids, Prompt, RolloutWriter, Text, given_responses
 from tutelage.rollouts.sampler import CachedSampler, Sample, Sampler
 
-__all__ = ["CachedSampler", "Prompt", "RolloutWriter", "Sample", "Sampler", "Text", "given_responses"]
+__all__ = ["Aids", "CachedSampler", "Prompt", "RolloutWriter", "Sample", "Sampler", "Text", "given_responses"]

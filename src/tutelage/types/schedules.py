@@ -1,5 +1,6 @@
 """How a setting moves over training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Literal
@@ -65,18 +66,35 @@ class Phases:
         return self.values[sum(start <= step for start in self.starts)]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Controlled:
+    """A setting that something outside of the recipe's schedules moves, such as a rule that looks at finished steps."""
+
+    kind: Literal["controlled"] = "controlled"
+    name: str
+    """Under which whoever moves it gives its value."""
+    start: float
+    """Value until then."""
+
+
 Scalar = float | Linear | Cosine | Phases
-"""A setting that stays, or one that moves."""
+"""A setting that stays, or one that moves with the steps."""
+
+_UNCONTROLLED: Mapping[str, float] = {}
 
 
-def value_at(setting: Scalar, step: int) -> float:
-    """The setting's value at an optimiser step."""
+def value_at(setting: Scalar | Controlled, step: int, controls: Mapping[str, float] = _UNCONTROLLED) -> float:
+    """The setting's value at an optimiser step; `controls` holds those of controlled settings, by name."""
+    if isinstance(setting, Controlled):
+        return controls.get(setting.name, setting.start)
     return setting(step) if isinstance(setting, Linear | Cosine | Phases) else setting
 
 
-def range_of(setting: Scalar) -> tuple[float, ...]:
-    """Values between which a setting stays."""
+def range_of(setting: Scalar | Controlled) -> tuple[float, ...]:
+    """Values between which a setting stays; of a controlled one only the first is known."""
     match setting:
+        case Controlled(start=start):
+            return (start,)
         case Linear(start=start, end=end) | Cosine(start=start, end=end):
             return start, end
         case Phases(values=values):

@@ -60,7 +60,7 @@ class Case:
     probability: float
     sampling: Sampling
     authors: tuple[Author, ...]
-    """Who writes, by the token's place in the response."""
+    """Who writes, by the token's place in the response; nothing is written beyond the last of them."""
 
 
 def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
@@ -79,8 +79,9 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
         return Case(probability=probability, sampling=sampling, authors=(author,) * length)
 
     match source:
-        case StudentRollouts(sampling=sampling):
-            return [written(sampling, Author.STUDENT)]
+        case StudentRollouts(sampling=sampling, horizon=horizon):
+            reach = length if horizon is None else min(max(1, round(value_at(horizon, step))), length)
+            return [Case(probability=1.0, sampling=sampling, authors=(Author.STUDENT,) * reach)]
         case DatasetRollouts():
             return [written(Sampling(), Author.DATASET)]
         case TeacherRollouts(sampling=sampling):
@@ -139,9 +140,10 @@ def _draws(world: World, case: Case, prompt: int) -> list[Draw]:
     }
     # As the sampler does: tokens that are not drawn but taken carry their log-probability at temperature 1.
     behaviour = student if case.sampling.temperature > 0.0 else world.student.log_softmax(-1)
+    starts = {tokens[: len(case.authors)]: response for response, tokens in reversed(list(enumerate(world.responses)))}
     found = [
         _draw(world, prompt, response, authors=case.authors, log_probs=log_probs, behaviour=behaviour)
-        for response in range(len(world.responses))
+        for response in sorted(starts.values())
     ]
     return [draw for draw in found if draw.probability > 0.0]
 
@@ -155,10 +157,11 @@ def _draw(
     log_probs: dict[Author, Float[Tensor, "prefix vocab"]],
     behaviour: Float[Tensor, "prefix vocab"],
 ) -> Draw:
-    rows, tokens = world.path(prompt, response), torch.tensor(world.responses[response])
+    whole = world.responses[response]
+    rows, tokens = world.path(prompt, response)[: len(authors)], torch.tensor(whole[: len(authors)])
     who = torch.tensor([int(author) for author in authors[: len(tokens)]])
     chance = torch.stack([log_probs[author][row, token] for author, row, token in zip(authors, rows, tokens, strict=False)])
-    reward = float(world.rewards[prompt, response])
+    reward = float(world.rewards[prompt, response]) if len(tokens) == len(whole) else None  # a part was never judged
     return Draw(
         probability=float(chance.sum().exp()),
         rollout=Rollout(
@@ -169,9 +172,9 @@ def _draw(
             authors=who,
             behaviour_log_probs=torch.where(who == int(Author.STUDENT), behaviour[rows, tokens], torch.nan),
             finish="stop" if int(tokens[-1]) == world.size.end_id else "length",
-            text=" ".join(str(token) for token in world.responses[response]),
+            text=" ".join(map(str, tokens.tolist())),
         ),
-        verdict=Verdict(reward=reward, correct=reward == 1.0),
+        verdict=Verdict() if reward is None else Verdict(reward=reward, correct=reward == 1.0),
         rows=rows,
     )
 

@@ -1,41 +1,11 @@
-"""Who writes the responses: the choices, as values. `rollouts.sample` carries them out."""
+"""Sources in which student, teacher or data write one after another."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from tutelage.errors import ConfigError
-from tutelage.types.schedules import Scalar, range_of
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampling:
-    """How tokens are drawn."""
-
-    n: int = 1
-    """Responses per prompt."""
-    temperature: float = 1.0
-    """Divides the sampler's logits; the loss has temperatures of its own. 0 takes the likeliest token."""
-    top_p: float = 1.0
-    """Smallest set of likeliest tokens with at least this mass. Below 1 the sampled distribution is not the student's."""
-    top_k: int = 0
-    """Likeliest tokens kept; 0 keeps all."""
-    max_new_tokens: int = 256
-    """Longest response in tokens."""
-
-    def __post_init__(self) -> None:
-        if self.n < 1 or self.max_new_tokens < 1:
-            raise ConfigError(f"Sampling needs n >= 1 and max_new_tokens >= 1, got {self.n!r} and {self.max_new_tokens!r}.")
-        if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0 or self.top_k < 0:
-            raise ConfigError(
-                f"Sampling needs temperature >= 0, 0 < top_p <= 1 and top_k >= 0, got temperature {self.temperature!r}, "
-                f"top_p {self.top_p!r}, top_k {self.top_k!r}."
-            )
-
-
-ResponseColumn = Literal["response", "solution"]
-"""Column of the data set that holds a response: the last assistant turn of `messages`, or the worked solution."""
+from tutelage.rollouts.sources.sampling import ResponseColumn, Sampling
+from tutelage.types.schedules import Controlled, Scalar, range_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +15,13 @@ class StudentRollouts:
     kind: Literal["student"] = "student"
     sampling: Sampling = Sampling()
     """How tokens are drawn."""
+    horizon: Scalar | Controlled | None = None
+    """Only so many tokens of a response are written, rounded; it may move. None, or a horizon beyond `max_new_tokens`, writes
+    whole responses. A response that it cuts has no end of sequence. Evaluations write whole responses."""
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None and min(range_of(self.horizon)) < 1.0:
+            raise ConfigError(f"StudentRollouts needs horizon >= 1 or none at all, got {self.horizon!r}: it counts tokens.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +85,3 @@ class TeacherPrefixRollouts:
                 f"TeacherPrefixRollouts needs 0 <= prefix_fraction <= 1, got {self.prefix_fraction!r}: it is a share of "
                 "max_new_tokens."
             )
-
-
-AnyRollouts = Annotated[
-    StudentRollouts | DatasetRollouts | TeacherRollouts | MixedRollouts | TeacherPrefixRollouts, Field(discriminator="kind")
-]

@@ -1,0 +1,1 @@
+"""What carries the sources out, one module per family of them."""
