@@ -11,9 +11,32 @@ from torch import Tensor
 
 from tutelage import objectives as o
 from tutelage.objectives.terms import AUTHORS
-from tutelage.types import Author, Example, FullSignal, Head, Rollout, StepBatch, TeacherSignal, Verdict
+from tutelage.types import (
+    Author,
+    ComposedSignal,
+    Example,
+    FullSignal,
+    Head,
+    Rollout,
+    RoutedSignal,
+    StepBatch,
+    TeacherSignal,
+    Verdict,
+)
 from tutelage.types.schedules import value_at
-from tutelage.weighting import EntropyAbove, TrustMask
+from tutelage.weighting import (
+    AnyRoute,
+    AnyWeight,
+    EntropyAbove,
+    ImportanceWeight,
+    LikelyToTeacher,
+    Otherwise,
+    Outcome,
+    Taught,
+    TeacherCertainty,
+    TeacherEntropyAbove,
+    TrustMask,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +128,8 @@ def problem(
         mu = torch.where(written, behaviour[these], torch.nan).to(dtype)
         rollouts.append(rollout(tokens[these].tolist(), who, mu, group=group))
         start += length
-    batch = StepBatch.of(rollouts, [Verdict(reward=reward) for reward in rewards], seed=seed)
+    verdicts = [Verdict(reward=reward, correct=None if reward is None else reward >= 0.5) for reward in rewards]
+    batch = StepBatch.of(rollouts, verdicts, seed=seed)
     return Problem(batch=batch, hidden=hidden, head=head, teachers={"teacher": teacher}, temperatures=temperatures)
 
 
@@ -121,25 +145,64 @@ def log_probs(hidden: Tensor, head: Head, temperature: float) -> Tensor:
 
 
 def tables(given: Problem, teacher: str = "teacher") -> tuple[Tensor, Tensor]:
-    """Log-probabilities of student and teacher; the teacher must be a whole one."""
-    signal = given.teachers[teacher]
-    assert isinstance(signal, FullSignal)
-    theirs = log_probs(signal.hidden, signal.head, given.temperatures.teacher)
-    return log_probs(given.hidden, given.head, given.temperatures.student), theirs.detach()
+    """Log-probabilities of student and teacher; the teacher must be a whole one, or made of such."""
+    own = log_probs(given.hidden, given.head, given.temperatures.student)
+    return own, said_by(given.teachers[teacher], own.detach(), given.temperatures.teacher).detach()
+
+
+def said_by(signal: TeacherSignal, student: Tensor, temperature: float) -> Tensor:
+    """The whole table of a teacher."""
+    match signal:
+        case FullSignal():
+            return log_probs(signal.hidden, signal.head, temperature)
+        case RoutedSignal():
+            parts = [log_probs(part.hidden, part.head, temperature) for part in signal.parts]
+            return torch.stack([parts[int(who)][row] for row, who in enumerate(signal.which)])
+        case ComposedSignal():
+            parts = {name: log_probs(part.hidden, part.head, temperature).exp() for name, part in signal.parts.items()}
+            found = composed(signal.composition, parts, student.exp())
+            return (found / found.sum(-1, keepdim=True)).log()
+    raise AssertionError(f"no table of {signal!r}")
+
+
+def composed(how: object, parts: Mapping[str, Tensor], student: Tensor) -> Tensor:
+    """What several distributions become, by the definition on probabilities, up to a factor per row."""
+    tables = list(parts.values())
+    match how:
+        case o.ProductOfTeachers(weights=weights):
+            shares = weights or [1.0] * len(tables)
+            return torch.stack([table ** (share / sum(shares)) for table, share in zip(tables, shares, strict=True)]).prod(0)
+        case o.ConsensusOfTeachers():
+            geometric, arithmetic = torch.stack(tables).log().mean(0), torch.stack(tables).mean(0).log()
+            towards = torch.stack([(table / student).log() for table in tables])
+            agreement = towards.mean(0).abs() / towards.abs().mean(0)
+            spread = arithmetic - geometric
+            return (geometric + agreement * towards.mean(0).abs() / (towards.mean(0).abs() + spread) * spread).exp()
+    raise AssertionError(f"no definition of {how!r}")
 
 
 def loss(terms: Sequence[o.Term], given: Problem, *, step: int = 0) -> Tensor:
     """The objective as a sum over rows, one row at a time."""
-    student, teacher = tables(given)
-    return sum((term_loss(term, given, student, teacher, step=step) for term in terms), student.new_zeros(()))
+    student = log_probs(given.hidden, given.head, given.temperatures.student)
+    by_name = {name: tables(given, name)[1] for name, signal in given.teachers.items() if "sampled" in signal.provides}
+    nothing = torch.full_like(student, torch.nan).detach()
+    return sum(
+        (term_loss(term, given, student, by_name.get(term.teacher, nothing), step=step) for term in terms),
+        student.new_zeros(()),
+    )
 
 
 def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *, step: int = 0) -> Tensor:
     """One term."""
     batch, total = given.batch, student.new_zeros(())
     wanted = [int(AUTHORS[name]) for name in term.on]
-    rows = [row for row in range(batch.num_rows) if int(batch.author[row]) in wanted]
-    per_rollout = {r: sum(int(batch.rollout[row]) == r for row in rows) for r in {int(batch.rollout[row]) for row in rows}}
+    written = [row for row in range(batch.num_rows) if int(batch.author[row]) in wanted]
+    rows = [row for row in written if not term.needs or bool(batch.taught_by(term.teacher)[row])]
+    for route in term.routes:
+        rows = taken(route, rows, teacher, batch)
+    counted = rows if term.counts == "acting" else written
+    owners = [int(batch.rollout[row]) for row in counted]
+    per_rollout = {owner: owners.count(owner) for owner in owners}
     if isinstance(term.signal, o.Preference):
         return value_at(term.scale, step) * preference(term.signal, student, teacher, batch, rows)
     for row in rows:
@@ -156,10 +219,10 @@ def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *,
             value = signal_value(term.signal, student[row], teacher[row], batch, row)
         weight = 1.0
         for part in term.weights:
-            weight *= token_weight(part, student, teacher, batch, row)
+            weight *= token_weight(part, student, teacher, batch, row, rows)
         match term.reduction:
             case o.TokenMean():
-                share = 1.0 / len(rows)
+                share = 1.0 / len(counted)
             case o.SequenceMean():
                 share = 1.0 / per_rollout[int(batch.rollout[row])] / len(per_rollout)
             case o.Constant(divisor=divisor):
@@ -169,8 +232,29 @@ def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *,
     return total
 
 
-def token_weight(part: TrustMask | EntropyAbove, student: Tensor, teacher: Tensor, batch: StepBatch, row: int) -> float:
-    """Weight of one row."""
+def taken(route: AnyRoute, rows: list[int], teacher: Tensor, batch: StepBatch) -> list[int]:
+    """The rows that a route takes."""
+    match route:
+        case Outcome(correct=correct):
+            return [row for row in rows if batch.verdicts[int(batch.rollout[row])].correct is correct]
+        case Taught(teacher=name):
+            return [row for row in rows if bool(batch.taught_by(name)[row])]
+        case LikelyToTeacher(quantile=quantile):
+            means = {}
+            for index in {int(batch.rollout[row]) for row in rows}:
+                own = [teacher[row, int(batch.token[row])].item() for row in rows if int(batch.rollout[row]) == index]
+                means[index] = sum(own) / len(own)
+            bound = sorted(means.values())[min(int(quantile * len(means) + 0.5), len(means) - 1)]
+            return [row for row in rows if means[int(batch.rollout[row])] >= bound]
+        case Otherwise(than=routes):
+            left = rows
+            for other in routes:
+                left = taken(other, left, teacher, batch)
+            return [row for row in rows if row not in left]
+
+
+def token_weight(part: AnyWeight, student: Tensor, teacher: Tensor, batch: StepBatch, row: int, rows: list[int]) -> float:
+    """Weight of one row; `rows` are those that its term acts on."""
     token = int(batch.token[row])
     match part:
         case TrustMask():
@@ -179,9 +263,18 @@ def token_weight(part: TrustMask | EntropyAbove, student: Tensor, teacher: Tenso
             return float(trusted == part.inside)
         case EntropyAbove():
             entropies = torch.distributions.Categorical(logits=student.detach()).entropy()
-            own = entropies[batch.author == int(Author.STUDENT)]
-            below = min(round(part.quantile * len(own)), len(own) - 1)
+            own = entropies[rows]
+            below = min(round(value_at(part.quantile, 0) * len(own)), len(own) - 1)
             return float(entropies[row] >= own.kthvalue(below + 1).values)
+        case TeacherEntropyAbove(nats=nats):
+            return float(torch.distributions.Categorical(logits=teacher[row]).entropy() > nats)
+        case TeacherCertainty(rate=rate):
+            sure = {r: float((-rate * torch.distributions.Categorical(logits=teacher[r]).entropy()).exp()) for r in rows}
+            return sure[row] / (sum(sure.values()) / len(sure))
+        case ImportanceWeight(cap=cap):
+            mu = float(batch.behaviour_log_probs[row])
+            return 1.0 if mu != mu else min(cap, float((student[row, token].detach() - mu).exp()))
+    raise AssertionError(f"no definition of {part!r}")
 
 
 def signal_value(signal: o.AnySignal, student: Tensor, teacher: Tensor, batch: StepBatch, row: int) -> Tensor:
@@ -315,9 +408,19 @@ def a_return(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBatc
 
 
 def advantage(
-    part: o.LogRatio | o.GroupRelative, student: Tensor, teacher: Tensor, batch: StepBatch, row: int, rows: list[int]
+    part: o.LogRatio | o.GroupRelative | o.Reshaped,
+    student: Tensor,
+    teacher: Tensor,
+    batch: StepBatch,
+    row: int,
+    rows: list[int],
 ) -> Tensor:
     """What one sampled token is worth."""
+    if isinstance(part, o.Reshaped):
+        worth = advantage(part.reward, student, teacher, batch, row, rows)
+        ratio = (teacher[row, int(batch.token[row])] - student[row, int(batch.token[row])]).exp()
+        factor = ratio if worth > 0 else 1.0 / ratio
+        return worth * factor.clamp(1.0 - part.clip, 1.0 + part.clip)
     if isinstance(part, o.GroupRelative):
         own = int(batch.rollout[row])
         group = [

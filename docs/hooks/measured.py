@@ -103,11 +103,11 @@ def exact() -> str:
 
 def _exact_row(seeds: Sequence[Run]) -> list[str]:
     biases = [
-        f"{median(seed[objective][name] for seed in seeds):.3g}"
+        _middle([seed[objective][name] for seed in seeds])
         for objective in ("sequence_bias", "token_bias")
         for name in ("relative", "cosine")
     ]
-    numbers = [f"{median(seed[name] for seed in seeds):.3g}" for name in ("relative_variance", "signal_to_noise")]
+    numbers = [_middle([seed[name] for seed in seeds]) for name in ("relative_variance", "signal_to_noise")]
     cost = seeds[0]["cost"]
     return [f"`{seeds[0]['recipe']}`", *biases, *numbers, str(cost["head_products"]), cost["teacher_gives"]]
 

@@ -67,7 +67,7 @@ def test_a_settings_file_stands_for_the_recipe_in_it(tmp_path, monkeypatch, caps
 
 
 def test_what_one_response_cannot_show_is_told(capsys):
-    hidden = "n 1 hides it"
+    hidden = "which n 1 may hide"
     arguments = ["exact", *SMALL, "--recipe", "opd", "--knobs.discount", "1"]
     assert hidden in printed(capsys, *arguments)
     assert hidden not in printed(capsys, *arguments, "--n", "2")

@@ -182,7 +182,7 @@ def test_a_reader_that_has_gone_is_no_error(monkeypatch):
     ("arguments", "message"),
     [
         (["trian", "opd"], "There is no command 'trian' (did you mean 'train'?). Commands: quickstart, train, eval,"),
-        (["recipes", "tropdd"], "There is no recipe 'tropdd' (did you mean 'tropd'?). Recipes: sft, gkd,"),
+        (["recipes", "tropdd"], "There is no recipe 'tropdd' (did you mean 'tropd'?). Recipes: sft, seq_kd,"),
         (["recipes", "--jsn"], "tutelage recipes has no argument '--jsn' (did you mean '--json'?)."),
         (["recipes", "opd", "gkd"], "tutelage recipes has no argument 'gkd'."),
         (["train", "tropdd"], "There is no recipe 'tropdd' (did you mean 'tropd'?)."),

@@ -289,7 +289,9 @@ def test_two_teachers_serve_their_own_terms():
     other = dense.problem(seed=9)
     both = replace(given, teachers={"teacher": given.teachers["teacher"], "second": other.teachers["teacher"]})
     terms = [o.Term(name="a", signal=o.ReverseKL()), o.Term(name="b", signal=o.ForwardKL(), teacher="second")]
-    expected = dense.loss(terms[:1], given) + dense.loss(terms[1:], replace(given, teachers=other.teachers))
+    expected = dense.loss(terms[:1], given) + dense.loss(
+        terms[1:], replace(given, teachers={"second": other.teachers["teacher"]})
+    )
     found = dense.evaluate(terms, both)
     torch.testing.assert_close(found.loss, expected.detach())
     torch.testing.assert_close(dense.gradients(found.loss, both), dense.gradients(expected, both))

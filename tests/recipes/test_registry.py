@@ -5,8 +5,23 @@ import pytest
 from tutelage.errors import ConfigError
 from tutelage.recipes import REGISTRY, get
 
-KNOBS = {"coefficient": 2.0, "forced_trust": True, "source": "teacher", "rest": "tail", "column": "solution"}
+KNOBS = {
+    "coefficient": 2.0,
+    "forced_trust": True,
+    "source": "teacher",
+    "rest": "tail",
+    "column": "solution",
+    "teacher_update": "live",
+    "allowed_column": "task",
+    "withheld_column": "secrets",
+    "experts": {"algebra": "folder"},
+    "default": "expert",
+}
 """Another value than the default, where one less or one more does not do."""
+
+
+RELATED = {("sft", "n"): {"source": "teacher"}, ("sdpo", "student_share"): {"teacher_update": "trust_region"}}
+"""What has to be set as well for a knob to mean anything."""
 
 
 def names(entry) -> dict[str, object]:
@@ -38,10 +53,10 @@ def test_a_recipe_carries_the_name_that_it_is_called_by(name):
 def test_every_knob_changes_the_recipe(name, knob):
     default = names(REGISTRY[name])[knob]
     other = KNOBS[knob] if knob in KNOBS else default + 1 if isinstance(default, int) else 0.5 * (default or 0.5)
-    related = {"source": "teacher"} if (name, knob) == ("sft", "n") else {}
+    related = RELATED.get((name, knob), {})
     assert get(name).recipe(**related | {knob: other}) != get(name).recipe(**related)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
-    with pytest.raises(ConfigError, match=r"no recipe 'tropdd' \(did you mean 'tropd'\?\)\. Recipes: sft, gkd, opd"):
+    with pytest.raises(ConfigError, match=r"no recipe 'tropdd' \(did you mean 'tropd'\?\)\. Recipes: sft, seq_kd, "):
         get("tropdd")

@@ -55,6 +55,26 @@ def steering(base: LogProbs, positive: LogProbs, negative: LogProbs, *, scale: f
     return (base + scale * difference).log_softmax(dim=-1) if scale else base
 
 
+def consensus(parts: Sequence[LogProbs], *, student: LogProbs) -> LogProbs:
+    """Between the geometric and the arithmetic mean of several views, nearer to the latter where they agree on a direction.
+
+    With `d_i = log pi_i - log pi_S`, `G` the mean of `log pi_i`, `A` the log of the mean of `pi_i` and `J = A - G >= 0`, the
+    result is `G + gate J`, normalised, with `gate = |mean d| / mean|d| * |mean d| / (|mean d| + J)` and 0/0 taken as 0. An
+    entry that one view rules out is ruled out.
+
+    Reference: AVSD, arXiv:2605.20643. Its runs leave the result unnormalised at the sampled token, which shifts every
+    advantage of a prefix by one constant and no mean gradient.
+    """
+    stacked = torch.stack(list(parts))
+    geometric, arithmetic = stacked.mean(dim=0), mixture(parts, [1.0] * len(parts))
+    differences = stacked - student
+    direction = differences.mean(dim=0).abs()
+    spread = (arithmetic - geometric).clamp(min=0.0)
+    gate = direction / differences.abs().mean(dim=0) * direction / (direction + spread)
+    moved = geometric + torch.nan_to_num(gate, nan=0.0) * spread
+    return torch.where(geometric > -inf, moved, geometric).log_softmax(dim=-1)
+
+
 def trust_region(student: LogProbs, teacher: LogProbs, *, share: float) -> LogProbs:
     """`softmax((1 - share) z_S + share z_T)`, 0 <= share <= 1: the closest point to both in reverse KL.
 

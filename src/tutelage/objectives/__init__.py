@@ -4,6 +4,7 @@ from tutelage.credit import GroupRelative
 from tutelage.objectives.advantages import BatchMean, LeaveOneOut, LogRatio, NoBaseline, StudentKLBaseline
 from tutelage.objectives.compositions import (
     AnyComposition,
+    ConsensusOfTeachers,
     InterpolatedTeacher,
     MixtureOfTeachers,
     ProductOfTeachers,
@@ -30,6 +31,7 @@ from tutelage.objectives.hidden_match import HiddenMatch
 from tutelage.objectives.plan import Plan, plan
 from tutelage.objectives.preference import Preference
 from tutelage.objectives.ratios import AnyRatio, Band, Clipped, Importance, NoRatio
+from tutelage.objectives.reshaped import Reshaped
 from tutelage.objectives.sampled_kl import SampledKL
 from tutelage.objectives.score_function import ScoreFunction
 from tutelage.objectives.signals import AnySignal
@@ -48,6 +50,7 @@ __all__ = [
     "CandidateActions",
     "ChiSquare",
     "Clipped",
+    "ConsensusOfTeachers",
     "Constant",
     "CrossEntropy",
     "Divergence",
@@ -70,6 +73,7 @@ __all__ = [
     "Plan",
     "Preference",
     "ProductOfTeachers",
+    "Reshaped",
     "ReverseKL",
     "SampledKL",
     "SampledToken",

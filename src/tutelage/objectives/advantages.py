@@ -15,6 +15,7 @@ from tutelage.credit.returns import return_to_go
 from tutelage.errors import ConfigError
 from tutelage.math import divergences, estimators
 from tutelage.math.generators import Generator, generator
+from tutelage.objectives.reshaped import Reshaped
 from tutelage.types import Capability, Gather, StepBatch
 from tutelage.weighting.base import Rows
 
@@ -196,4 +197,4 @@ class LogRatio:
         return generator(self.divergence, **shape)
 
 
-AnyAdvantage = Annotated[LogRatio | GroupRelative, Field(discriminator="kind")]
+AnyAdvantage = Annotated[LogRatio | GroupRelative | Reshaped, Field(discriminator="kind")]

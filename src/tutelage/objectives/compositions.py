@@ -158,16 +158,46 @@ class TemperedTeacher:
         return compositions.at_temperature(parts[self.teacher], self.temperature)
 
 
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsensusOfTeachers:
+    """What several views of one problem agree on, entry by entry: between their geometric and arithmetic means.
+
+    Reference: AVSD, arXiv:2605.20643.
+    """
+
+    kind: Literal["consensus"] = "consensus"
+    parts: tuple[str, ...]
+    """Names of the teachers, usually one model under several contexts."""
+
+    def __post_init__(self) -> None:
+        _require_parts(self)
+
+    def __call__(self, parts: Mapping[str, Table], *, student: Table) -> Table:
+        """The consensus's log-probabilities."""
+        return compositions.consensus([parts[name] for name in self.parts], student=student.detach())
+
+
 AnyComposition = Annotated[
-    ProductOfTeachers | MixtureOfTeachers | SteeredTeacher | TrustRegionTeacher | InterpolatedTeacher | TemperedTeacher,
+    ProductOfTeachers
+    | MixtureOfTeachers
+    | ConsensusOfTeachers
+    | SteeredTeacher
+    | TrustRegionTeacher
+    | InterpolatedTeacher
+    | TemperedTeacher,
     Field(discriminator="kind"),
 ]
 
 
+def _require_parts(part: ProductOfTeachers | MixtureOfTeachers | ConsensusOfTeachers) -> None:
+    if not part.parts or len(set(part.parts)) < len(part.parts):
+        raise ConfigError(f"{type(part).__name__} needs at least one teacher and each one once, got {part.parts!r}.")
+
+
 def _require_weights(part: ProductOfTeachers | MixtureOfTeachers) -> None:
+    _require_parts(part)
     name, count = type(part).__name__, len(part.parts)
-    if not count or len(set(part.parts)) < count:
-        raise ConfigError(f"{name} needs at least one teacher and each one once, got {part.parts!r}.")
     if part.weights and (len(part.weights) != count or min(part.weights) < 0.0 or not sum(part.weights) > 0.0):
         raise ConfigError(
             f"{name} of {count} teachers needs {count} weights, none negative and not all zero, or none at all for equal ones; "

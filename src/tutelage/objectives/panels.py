@@ -4,7 +4,7 @@ Two sizes. A *panel* is what one matrix product covers: large, so that the produ
 A *tile* is what everything between the products works on: small, so that its many passes stay in the processor's cache.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -20,6 +20,7 @@ from tutelage.types import (
     Composition,
     FullSignal,
     Head,
+    RoutedSignal,
     SampledSignal,
     SpanSignal,
     StepBatch,
@@ -78,7 +79,28 @@ class Budget:
 
 Whole = tuple[Projection, Float[Tensor, "row vocab"]]
 """A head and the panel's raw logits."""
-Said = TopKSignal | SampledSignal | SpanSignal | Whole | tuple[Composition, Mapping[str, Whole]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Routed:
+    """Several heads, each with the products of its own rows of the panel."""
+
+    wholes: Sequence[Whole]
+    which: Int[Tensor, " row"]
+    """Who speaks for each row of the panel."""
+    place: Int[Tensor, " row"]
+    """Each row's place among those of who speaks for it."""
+
+    def log_probs(self, tile: slice, like: Float[Tensor, "tile vocab"]) -> Float[Tensor, "tile vocab"]:
+        """Of the rows of a tile."""
+        found, which, place = torch.empty_like(like), self.which[tile], self.place[tile]
+        for index, (projection, product) in enumerate(self.wholes):
+            own = (which == index).nonzero().squeeze(-1)
+            found[own] = projection.log_probs(product[place[own]])
+        return found
+
+
+Said = TopKSignal | SampledSignal | SpanSignal | Whole | _Routed | tuple[Composition, Mapping[str, Whole]]
 """A teacher's signal, where it is a whole one as products with heads."""
 
 
@@ -147,11 +169,15 @@ def _wholes(signal: TeacherSignal) -> Mapping[str, FullSignal]:
             return {"": signal}
         case ComposedSignal():
             return signal.parts
+        case RoutedSignal():
+            return {str(index): part for index, part in enumerate(signal.parts)}
         case _:
             return {}
 
 
 def _multiply(signal: TeacherSignal, heads: Mapping[str, Projection], rows: slice, tokens: Int[Tensor, " row"]) -> Said:
+    if isinstance(signal, RoutedSignal):
+        return _multiply_routed(signal, list(heads.values()), rows, tokens)
     products = {part: (heads[part], heads[part].panel(whole.hidden[rows], tokens)) for part, whole in _wholes(signal).items()}
     match signal:
         case FullSignal():
@@ -160,6 +186,16 @@ def _multiply(signal: TeacherSignal, heads: Mapping[str, Projection], rows: slic
             return signal.composition, products
         case _:
             return signal
+
+
+def _multiply_routed(signal: RoutedSignal, heads: Sequence[Projection], rows: slice, tokens: Int[Tensor, " row"]) -> _Routed:
+    which = signal.which[rows]
+    place, wholes = torch.zeros_like(which), list[Whole]()
+    for index, (projection, part) in enumerate(zip(heads, signal.parts, strict=True)):
+        own = (which == index).nonzero().squeeze(-1)
+        place[own] = torch.arange(len(own), device=own.device)
+        wholes.append((projection, projection.panel(part.hidden[rows][own], tokens[own])))
+    return _Routed(wholes=wholes, which=which, place=place)
 
 
 def _read(said: Said, rows: slice, tile: slice, batch: StepBatch, student: Float[Tensor, "tile vocab"]) -> TeacherRows:
@@ -174,6 +210,8 @@ def _read(said: Said, rows: slice, tile: slice, batch: StepBatch, student: Float
             return TeacherRows(sampled=said.select(rows).sampled)
         case (Projection() as projection, Tensor() as product):
             log_probs = projection.log_probs(product[tile])
+        case _Routed():
+            log_probs = said.log_probs(tile, student)
         case (composition, parts):
             read = {name: projection.log_probs(product[tile]) for name, (projection, product) in parts.items()}
             log_probs = composition(read, student=student)

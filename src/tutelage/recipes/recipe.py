@@ -10,7 +10,7 @@ from tutelage.errors import ConfigError
 from tutelage.objectives import Temperatures, Term
 from tutelage.objectives.compositions import AnyComposition
 from tutelage.rollouts.sources import AnyRollouts, MixedRollouts, TeacherPrefixRollouts, TeacherRollouts
-from tutelage.teachers.parts import AnyTeacher
+from tutelage.teachers.parts import AnyTeacher, RoutedTeacher
 from tutelage.types import Capability, VerdictField
 from tutelage.weighting.base import verdicts_of
 
@@ -61,6 +61,11 @@ class Recipe:
                 raise ConfigError(
                     f"Composition {name!r} of recipe {self.name!r} is made of {', '.join(unknown)}, but its teachers are "
                     f"called {', '.join(self.teachers) or 'nothing: it has none'}."
+                )
+            if routed := [part for part in composition.parts if isinstance(self.teachers[part], RoutedTeacher)]:
+                raise ConfigError(
+                    f"Composition {name!r} of recipe {self.name!r} is made of {', '.join(routed)}, which is several experts, "
+                    "and a composition takes one model for each part. Compose the experts themselves, as references."
                 )
         asked = {term.teacher for term in self.terms if term.needs}
         asked |= {part for name in asked & self.compositions.keys() for part in self.compositions[name].parts}

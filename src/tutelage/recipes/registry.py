@@ -9,7 +9,15 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 
 from tutelage.errors import ConfigError, nearest
-from tutelage.recipes import baselines, horizons, self_distillation, white_box
+from tutelage.recipes import (
+    baselines,
+    experts,
+    horizons,
+    rewards,
+    self_distillation,
+    views,
+    white_box,
+)
 from tutelage.recipes.cards import Card
 from tutelage.recipes.recipe import Recipe
 
@@ -55,7 +63,15 @@ def _entries(*families: ModuleType) -> Mapping[str, Entry]:
     }
 
 
-REGISTRY: Mapping[str, Entry] = _entries(baselines, white_box, horizons, self_distillation)
+REGISTRY: Mapping[str, Entry] = _entries(
+    baselines,
+    white_box,
+    horizons,
+    self_distillation,
+    views,
+    rewards,
+    experts,
+)
 
 
 def get(name: str) -> Entry:

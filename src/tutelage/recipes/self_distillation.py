@@ -1,12 +1,16 @@
 """Methods whose teacher is the student itself under a privileged context."""
 
-from tutelage.objectives import ForwardKL, SequenceMean, Temperatures, Term
+from typing import Literal
+
+from tutelage.objectives import ForwardKL, ProductOfTeachers, SequenceMean, Temperatures, Term, TopK
 from tutelage.objectives.signals import AnySignal
 from tutelage.recipes.cards import Card, Knob
 from tutelage.recipes.recipe import Recipe
 from tutelage.recipes.white_box import generalised_divergence
 from tutelage.rollouts.sources import Sampling, StudentRollouts
-from tutelage.teachers.parts import Average, Frozen, ReferenceSolution, SelfTeacher
+from tutelage.teachers.context_parts import AttemptFeedback, FirstAvailable, PeerSolution, ReferenceSolution
+from tutelage.teachers.parts import Average, Frozen, Live, SelfTeacher
+from tutelage.weighting import ImportanceWeight
 
 
 def opsd(
@@ -71,5 +75,70 @@ OPSD = Card(
     differs="the wording of the teacher's prompt is ours; the capped sum can be negative, so it is no divergence",
 )
 
-METHODS = ((opsd, OPSD),)
+
+def sdpo(
+    *,
+    k: int = 100,
+    beta: float = 0.5,
+    teacher_update: Literal["average", "live", "trust_region"] = "average",
+    average_rate: float = 0.05,
+    student_share: float = 0.5,
+    importance_cap: float = 2.0,
+    n: int = 8,
+    max_new_tokens: int = 1024,
+) -> Recipe:
+    """Self-distillation policy optimisation: the student that has seen a right peer or feedback teaches the one that has not.
+
+    Reference: arXiv:2601.20802 and its code. Differs: the share of the trust-region teacher is not stated in what we read.
+    """
+    context = FirstAvailable(contexts=(PeerSolution(), AttemptFeedback()))
+    blended = teacher_update == "trust_region"
+    update = {"average": Average(rate=average_rate), "live": Live(), "trust_region": Frozen()}[teacher_update]
+    shares = (1.0 - student_share, student_share)
+    return Recipe(
+        name="sdpo",
+        rollouts=StudentRollouts(sampling=Sampling(n=n, max_new_tokens=max_new_tokens)),
+        teacher=SelfTeacher(update=update, context=context),
+        references={"current": SelfTeacher(update=Live(), context=context)} if blended else {},
+        compositions={"blend": ProductOfTeachers(parts=("teacher", "current"), weights=shares)} if blended else {},
+        terms=(
+            Term(
+                name="divergence",
+                signal=generalised_divergence(beta, support=TopK(k=k, chosen_by="student", rest="tail")),
+                weights=(ImportanceWeight(cap=importance_cap),),
+                teacher="blend" if blended else "teacher",
+            ),
+        ),
+    )
+
+
+SDPO = Card(
+    title="Reinforcement learning via self-distillation",
+    paper="2601.20802",
+    equation="sum_{y with c} sum_t min(pi_S / mu, 2) JSD_beta(pi_T(. | x, c, y_<t), pi_S(. | s_t)) / tokens of such y",
+    summary=(
+        "The student writes a group of responses. For each one the teacher, a moving average of the student, reads a right "
+        "response of the same group, or else what the verifier said of this one, and scores it again. Responses without "
+        "either teach nothing and are not counted."
+    ),
+    knobs=(
+        Knob(name="k", default="100", meaning="student's likeliest entries, the others in one bucket; 20 with rich feedback"),
+        Knob(name="beta", default="0.5", meaning="teacher's share of the mixture; 0 forward KL, 1 reverse KL"),
+        Knob(
+            name="teacher_update",
+            default="'average'",
+            meaning="average of the student; live; or trust_region: the first student and the live one, their logits blended",
+        ),
+        Knob(name="average_rate", default="0.05", meaning="rate of the moving average (0.01 with rich feedback)"),
+        Knob(name="student_share", default="0.5", meaning="the live student's share of the trust-region teacher, in [0, 1]"),
+        Knob(name="importance_cap", default="2.0", meaning="largest ratio of student to sampler at a token"),
+        Knob(name="n", default="8", meaning="responses per prompt"),
+        Knob(name="max_new_tokens", default="1024", meaning="longest response in tokens"),
+    ),
+    settings="learning rate 1e-5, 32 prompts x 8, a reprompt of up to 10,240 tokens",
+    exact_check="without peers and feedback loss and gradient are zero; k = V is the full divergence; no peer is itself",
+    differs="student_share is not stated in what we read; the wording of the teacher's prompt is ours",
+)
+
+METHODS = ((opsd, OPSD), (sdpo, SDPO))
 """The functions of this family with their cards."""

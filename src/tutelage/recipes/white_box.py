@@ -5,6 +5,7 @@ from typing import Literal
 from tutelage.errors import ConfigError
 from tutelage.objectives import (
     ForwardKL,
+    FullVocabulary,
     Importance,
     JensenShannon,
     LogRatio,
@@ -15,6 +16,7 @@ from tutelage.objectives import (
     Term,
     TopK,
 )
+from tutelage.objectives.divergences import Support
 from tutelage.objectives.signals import AnySignal
 from tutelage.recipes.cards import Card, Knob
 from tutelage.recipes.recipe import Recipe
@@ -27,7 +29,7 @@ _LENGTH = Knob(name="max_new_tokens", default="256", meaning="longest response i
 _N = Knob(name="n", default="4", meaning="responses per prompt")
 
 
-def generalised_divergence(beta: float) -> AnySignal:
+def generalised_divergence(beta: float, *, support: Support = FullVocabulary()) -> AnySignal:
     """GKD's divergence: Jensen-Shannon for 0 < beta < 1, forward KL at 0, reverse KL at 1.
 
     At the ends the scale jumps: JSD_beta / beta tends to the forward KL as beta -> 0, and JSD_beta / (1 - beta) to the
@@ -39,8 +41,8 @@ def generalised_divergence(beta: float) -> AnySignal:
     if not 0.0 <= beta <= 1.0:
         raise ConfigError(f"beta must be in [0, 1], got {beta!r}: 0 is the forward KL, 1 the reverse KL, between them the JSD.")
     if beta == 0.0:
-        return ForwardKL()
-    return ReverseKL() if beta == 1.0 else JensenShannon(beta=beta)
+        return ForwardKL(support=support)
+    return ReverseKL(support=support) if beta == 1.0 else JensenShannon(beta=beta, support=support)
 
 
 def gkd(

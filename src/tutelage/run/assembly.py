@@ -18,8 +18,8 @@ from tutelage.run.evaluating import Evaluator
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
-from tutelage.teachers import Teacher
-from tutelage.teachers.parts import ModelTeacher
+from tutelage.teachers import AnyScorer, Teacher
+from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
 from tutelage.training.learner import Learner
 from tutelage.training.teaching import Teaching
 from tutelage.types import Example, Rollout
@@ -33,7 +33,7 @@ class Assembled:
     """The built parts of a run."""
 
     student: LanguageModel
-    teacher: Teacher | None
+    teacher: AnyScorer | None
     report: PreflightReport
     text: Text
     sampler: CachedSampler
@@ -107,11 +107,10 @@ Models = Mapping[str, LanguageModel]
 
 
 def _models(config: RunConfig) -> tuple[LanguageModel, Models]:
-    device = device_of(config)
-    others = {name: part for name, part in config.recipe.teachers.items() if isinstance(part, ModelTeacher)}
+    device, others = device_of(config), _other_models(config.recipe)
     for name, part in others.items():
         if not part.model:
-            flag = "--recipe.teacher.model" if name == MAIN_TEACHER else f"--recipe.references.{name}.model"
+            flag = "--recipe." + (name if name.startswith(MAIN_TEACHER) else f"references.{name}") + ".model"
             raise ConfigError(f"Recipe {config.recipe.name!r} needs a model for its teacher {name!r}: name one with {flag}.")
     student = load(config.student, role="student", device=device)
     sources = {
@@ -125,6 +124,20 @@ def _models(config: RunConfig) -> tuple[LanguageModel, Models]:
         for name, part in others.items()
     }
     return student, {name: load(source, role="teacher", device=device) for name, source in sources.items()}
+
+
+def _other_models(recipe: Recipe) -> dict[str, ModelTeacher]:
+    """Every model beside the student, by the teacher's name, and an expert by its place within that teacher."""
+    found: dict[str, ModelTeacher] = {}
+    for name, part in recipe.teachers.items():
+        match part:
+            case ModelTeacher():
+                found[name] = part
+            case RoutedTeacher(experts=experts):
+                found |= {f"{name}.experts.{expert}": model for expert, model in experts.items()}
+            case SelfTeacher():
+                pass
+    return found
 
 
 def _check_pairs(config: RunConfig, examples: Sequence[Example], student: LanguageModel, models: Models) -> PreflightReport:
@@ -141,11 +154,13 @@ def _check_pairs(config: RunConfig, examples: Sequence[Example], student: Langua
             wrap=config.wrap_prompts,
         )
 
+    asked = {**recipe.references, **_other_models(recipe)}
+    others = {name: part for name, part in asked.items() if name != MAIN_TEACHER}
     report = check(recipe, models.get(MAIN_TEACHER))
-    for name, part in recipe.references.items():
-        as_teacher = replace(recipe, teacher=part, references={name: part})
+    for name, part in others.items():
+        as_teacher = replace(recipe, teacher=part)
         other = check(as_teacher, models.get(name))
-        fresh = [f"reference {name!r}: {note}" for note in other.notes if note not in report.notes]
+        fresh = [f"{name!r}: {note}" for note in other.notes if note not in report.notes]
         report = replace(report, vocab=min(report.vocab, other.vocab), notes=(*report.notes, *fresh))
     check_vocabulary(recipe, report.vocab)
     return replace(report, stop_token_ids=frozenset(index for index in report.stop_token_ids if index < report.vocab))
@@ -169,11 +184,12 @@ def _build(
         optimiser=config.optimiser,
         training=training,
     )
+    loaded = {id(part): models[name] for name, part in _other_models(recipe).items()}
     built = {
         name: teachers.build(
             part,
             student=student,
-            load=lambda _, name=name: models[name],
+            load=lambda part: loaded[id(part)],
             vocab=report.vocab,
             microbatch_tokens=training.microbatch_tokens,
             wrap=config.wrap_prompts,
@@ -209,10 +225,10 @@ def _build(
 
 
 def _writer(
-    config: RunConfig, report: PreflightReport, sampler: CachedSampler, teacher: Teacher | None, text: Text
+    config: RunConfig, report: PreflightReport, sampler: CachedSampler, teacher: AnyScorer | None, text: Text
 ) -> RolloutWriter:
     rollouts = config.recipe.rollouts
-    if teacher is None or not config.recipe.teacher_writes:
+    if not isinstance(teacher, Teacher) or not config.recipe.teacher_writes:
         return RolloutWriter(rollouts, student=sampler, text=text, seed=config.seed)
     return RolloutWriter(
         rollouts,
@@ -238,7 +254,7 @@ def _evaluator(
     config: RunConfig,
     report: PreflightReport,
     student: LanguageModel,
-    teacher: Teacher | None,
+    teacher: AnyScorer | None,
     verifier: Verifier,
     prompts: Sequence[Prompt],
     sampler: CachedSampler,

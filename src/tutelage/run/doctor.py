@@ -141,5 +141,5 @@ def _teacher_side(run: Assembled, prompts: Sequence[Prompt]) -> tuple[str | None
         return None, {}
     read = [run.teacher.prompt(prompt.example, read_by_student=prompt.token_ids) for prompt in prompts]
     first = read[0].token_ids
-    text = None if first is None else run.teacher.model.tokenizer.decode(first.tolist())
+    text = None if first is None else run.teacher.reader(prompts[0].example).tokenizer.decode(first.tolist())
     return text, dict(Counter(prompt.reason for prompt in read))

@@ -19,7 +19,7 @@ from tutelage.rollouts.sources import (
     TeacherRollouts,
 )
 from tutelage.teachers.contexts import reference_of
-from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
+from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, RoutedTeacher, SelfTeacher
 from tutelage.types import Capability, ComposedSignal, Example
 from tutelage.verifiers import AnyVerifier
 
@@ -54,13 +54,14 @@ def check_recipe(recipe: Recipe, *, verifier: AnyVerifier | None = None) -> tupl
 
 
 def check_data(recipe: Recipe, examples: Sequence[Example]) -> tuple[str, ...]:
-    """Whether the data set has what the recipe's rollouts and teacher read.
+    """Whether the data set has what the recipe's rollouts and teachers read.
 
     Returns:
         What is allowed but worth knowing, one sentence each.
 
     Raises:
-        DataError: An example lacks a response that the rollouts take from the data set, or a context that may not be missing.
+        DataError: An example lacks a response that the rollouts take from the data set, a context that may not be missing, or
+            the name of an expert.
         PreflightError: Not one example has the column that the teacher's context shows.
     """
     column = response_column(recipe.rollouts)
@@ -74,6 +75,9 @@ def check_data(recipe: Recipe, examples: Sequence[Example]) -> tuple[str, ...]:
             )
     notes = list[str]()
     for name, teacher in recipe.teachers.items():
+        if isinstance(teacher, RoutedTeacher):
+            for example in examples:
+                _ = teacher.expert_of(example)
         if isinstance(context := teacher.context, ReferenceSolution):
             notes += _check_reference(name, context, examples)
     return tuple(notes)
@@ -159,6 +163,11 @@ def _check_teacher(recipe: Recipe) -> list[str]:
             )
         case SelfTeacher(update=Live(), context=NoContext(), template_options=options) if not options:
             return ["The teacher is the student itself under the same prompt: every divergence between them is zero."]
+        case RoutedTeacher() if recipe.teacher_writes:
+            raise PreflightError(
+                f"The rollouts of recipe {recipe.name!r} ({recipe.rollouts.kind!r}) are the teacher's, and several experts do "
+                "not write. Let the student write, or give one model as the teacher."
+            )
         case None if unused := sorted(recipe.needs):
             raise PreflightError(f"Recipe {recipe.name!r} has no teacher, but its terms need {unused} of one.")
         case _:

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from tutelage.models.chat import Wrap, render
 from tutelage.models.language_model import LanguageModel
+from tutelage.teachers.experts import Experts
 from tutelage.teachers.in_process import Teacher
-from tutelage.teachers.parts import AnyTeacher, ModelTeacher, NoContext, SelfTeacher
+from tutelage.teachers.parts import AnyTeacher, ModelTeacher, NoContext, RoutedTeacher, SelfTeacher
 from tutelage.teachers.weights import FixedWeights, TeacherWeights, own_weights
+
+AnyScorer = Teacher | Experts
+"""What scores a step."""
 
 
 def build(
@@ -22,7 +26,7 @@ def build(
     microbatch_tokens: int,
     wrap: Wrap = "auto",
     autocast: torch.dtype | None = None,
-) -> Teacher:
+) -> AnyScorer:
     """The teacher of a recipe.
 
     A self teacher is made from the student as it is now: call this before the first optimiser step, and before a checkpoint
@@ -39,6 +43,9 @@ def build(
     """
     options = template_options(part, student.template_options)
     match part:
+        case RoutedTeacher(experts=experts):
+            fit = partial(build, student=student, load=load, vocab=vocab, microbatch_tokens=microbatch_tokens, wrap=wrap)
+            return Experts(part, {name: cast(Teacher, fit(expert)) for name, expert in experts.items()})
         case ModelTeacher():
             weights: TeacherWeights = FixedWeights(load(part))
             autocast, reads_alike = None, False

@@ -1,6 +1,6 @@
 """A teacher whose weights lie in this process: from the rollouts of a step to a whole distribution per row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -14,7 +14,7 @@ from tutelage.models.row_states import microbatches, row_states
 from tutelage.teachers.context_parts import Context
 from tutelage.teachers.contexts import UNCHANGED, Attempt, attempts, build, histogram
 from tutelage.teachers.weights import TeacherWeights
-from tutelage.types import Example, FullSignal, Head, Message, Rollout, StepBatch
+from tutelage.types import Example, FullSignal, Head, Message, Rollout, RoutedSignal, StepBatch
 
 Render = Callable[[str | Sequence[Message]], Sequence[int]]
 """From a prompt to the ids that the teacher reads, in its own chat template."""
@@ -24,7 +24,7 @@ Render = Callable[[str | Sequence[Message]], Sequence[int]]
 class Scored:
     """What a teacher said about a step."""
 
-    signal: FullSignal
+    signal: FullSignal | RoutedSignal
     """Aligned with the batch's rows, on the student's device; zeros where a row is not taught."""
     rows_taught: Bool[Tensor, " row"]
     """False for every row of a rollout that this teacher cannot teach."""
@@ -78,6 +78,10 @@ class Teacher:
         """What scores."""
         return self._weights.model
 
+    def reader(self, example: Example) -> LanguageModel:
+        """The model that reads an example."""
+        return self.model
+
     def update(self, student: LanguageModel) -> None:
         """Follow the student after an optimiser step, as the recipe says."""
         self._weights.update(student)
@@ -107,10 +111,14 @@ class Teacher:
         return TeacherPrompt(token_ids=torch.tensor(self._render(result.prompt), dtype=torch.long), reason=result.reason)
 
     @torch.no_grad()
-    def score(self, batch: StepBatch) -> Scored:
+    def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """The teacher's distribution at every row of a step, detached.
 
         Rollouts are scored in groups of similar length, padded on the right; neither grouping nor order changes a row.
+
+        Args:
+            batch: The step.
+            only: Indices of the rollouts that are asked about, where it is not all of them; the others count as not taught.
 
         Raises:
             TeacherError: Not one rollout can be taught although the context lies in the data; the message counts the reasons.
@@ -118,8 +126,9 @@ class Teacher:
         """
         prompts = self._prompts(batch)
         reasons = tuple(prompt.reason for prompt in prompts)
-        readable = {index: prompt.token_ids for index, prompt in enumerate(prompts) if prompt.token_ids is not None}
-        if not readable and self._context.reads == "example":
+        asked = range(len(prompts)) if only is None else only
+        readable = {index: ids for index in asked if (ids := prompts[index].token_ids) is not None}
+        if not readable and asked and self._context.reads == "example":
             raise TeacherError(
                 f"The teacher can teach none of the step's {len(reasons)} rollouts: {histogram(reasons)}. A context that never "
                 "reaches the teacher gives no supervision. Fill the column that the context shows "

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, DataError, nearest
 from tutelage.models.source import DType
 from tutelage.teachers.context_parts import Context, NoContext, ReferenceSolution
-from tutelage.types import Capability
+from tutelage.types import Capability, Example, RoutedSignal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,4 +97,50 @@ class SelfTeacher:
         return frozenset({"full", "top_k", "sampled", "hidden"})
 
 
-AnyTeacher = ModelTeacher | SelfTeacher
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoutedTeacher:
+    """Several models, each of which teaches the examples that name it in their `teacher_id`.
+
+    Reference: MOPD, arXiv:2601.02780 (experts by the domain of the prompt).
+    """
+
+    kind: Literal["routed"] = "routed"
+    experts: Mapping[str, ModelTeacher]
+    """By the name that examples use."""
+    default: str | None = None
+    """Who teaches an example that names nobody or somebody else; without one it is refused."""
+
+    context: ClassVar[NoContext] = NoContext()
+    template_options: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        if not self.experts:
+            raise ConfigError("RoutedTeacher needs at least one expert: name them with --recipe.teacher.experts.")
+        if self.default is not None and self.default not in self.experts:
+            raise ConfigError(
+                f"RoutedTeacher's default is {self.default!r}{nearest(self.default, self.experts)}, and its experts are "
+                f"{', '.join(self.experts)}."
+            )
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        """Whole distributions; hidden states of several models have nothing in common."""
+        return RoutedSignal.provides
+
+    def expert_of(self, example: Example) -> str:
+        """Who teaches an example.
+
+        Raises:
+            DataError: It names nobody among the experts, and there is no default.
+        """
+        if example.teacher_id is not None and example.teacher_id in self.experts:
+            return example.teacher_id
+        if self.default is not None:
+            return self.default
+        raise DataError(
+            f"Example {example.id!r} names the teacher {example.teacher_id!r} in its column `teacher_id`, and the experts are "
+            f"{', '.join(self.experts)}. Mend the column, or give a default: --recipe.teacher.default."
+        )
+
+
+AnyTeacher = ModelTeacher | SelfTeacher | RoutedTeacher

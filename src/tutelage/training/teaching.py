@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 
 from tutelage.models import LanguageModel
 from tutelage.objectives.compositions import AnyComposition
 from tutelage.recipes.recipe import MAIN_TEACHER
-from tutelage.teachers import Teacher
+from tutelage.teachers import AnyScorer
 from tutelage.training.measuring import Signals, select
-from tutelage.types import ComposedSignal, StepBatch, TeacherSignal
+from tutelage.types import ComposedSignal, FullSignal, StepBatch, TeacherSignal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -36,9 +36,9 @@ class Teaching:
 
     def __init__(
         self,
-        teacher: Teacher | None,
+        teacher: AnyScorer | None,
         *,
-        references: Mapping[str, Teacher] | None = None,
+        references: Mapping[str, AnyScorer] | None = None,
         compositions: Mapping[str, AnyComposition] | None = None,
         keep_untaught: bool = False,
     ) -> None:
@@ -62,7 +62,7 @@ class Teaching:
         scored = {name: teacher.score(batch) for name, teacher in self.teachers.items()}
         signals: dict[str, TeacherSignal] = {name: found.signal for name, found in scored.items()}
         for name, composition in self._compositions.items():
-            parts = {part: scored[part].signal for part in composition.parts}
+            parts = {part: cast(FullSignal, scored[part].signal) for part in composition.parts}  # a recipe takes no others
             signals[name] = ComposedSignal(parts=parts, composition=composition)
         reasons = scored[MAIN_TEACHER].reasons if MAIN_TEACHER in scored else ()
         taught = {name: found.rows_taught for name, found in scored.items()}

@@ -1,4 +1,4 @@
-"""What a teacher said about the tokens of a step: one of five shapes, all aligned with a StepBatch's rows."""
+"""What a teacher said about the tokens of a step: one of six shapes, all aligned with a StepBatch's rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +69,22 @@ class ComposedSignal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RoutedSignal:
+    """Several whole distributions, each of which speaks for some of the rows: experts by domain."""
+
+    parts: tuple[FullSignal, ...]
+    """Aligned with the rows; what one says on another's rows is never read. Widths and heads may differ."""
+    which: Int[Tensor, " row"]
+    """Index into `parts`: who speaks for the row."""
+
+    provides = frozenset[Capability]({"full", "top_k", "sampled"})
+
+    def select(self, rows: Int[Tensor, " chosen"] | slice) -> "RoutedSignal":
+        """The same signal on some of the rows."""
+        return RoutedSignal(parts=tuple(part.select(rows) for part in self.parts), which=self.which[rows])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TopKSignal:
     """The teacher's `top` likeliest entries per row, in nats at temperature 1, with the sampled token beside them."""
 
@@ -112,4 +128,4 @@ class SpanSignal:
         return SpanSignal(weight=self.weight[rows], length=self.length[rows])
 
 
-TeacherSignal = FullSignal | ComposedSignal | TopKSignal | SampledSignal | SpanSignal
+TeacherSignal = FullSignal | ComposedSignal | RoutedSignal | TopKSignal | SampledSignal | SpanSignal

@@ -5,15 +5,19 @@ from typing import Annotated
 from pydantic import Field
 
 from tutelage.weighting.base import RandomWeight, Route, Rows, RowStatistic, StepWeight, TeacherRows, TokenWeight
+from tutelage.weighting.correction import ImportanceWeight, TeacherCertainty
 from tutelage.weighting.routes import AnyRoute, LikelyToTeacher, Otherwise, Outcome, Taught
 from tutelage.weighting.tokens import EntropyAbove, TeacherEntropyAbove, TrustMask
 
-AnyWeight = Annotated[TrustMask | EntropyAbove | TeacherEntropyAbove, Field(discriminator="kind")]
+AnyWeight = Annotated[
+    TrustMask | EntropyAbove | TeacherEntropyAbove | TeacherCertainty | ImportanceWeight, Field(discriminator="kind")
+]
 
 __all__ = [
     "AnyRoute",
     "AnyWeight",
     "EntropyAbove",
+    "ImportanceWeight",
     "LikelyToTeacher",
     "Otherwise",
     "Outcome",
@@ -23,6 +27,7 @@ __all__ = [
     "Rows",
     "StepWeight",
     "Taught",
+    "TeacherCertainty",
     "TeacherEntropyAbove",
     "TeacherRows",
     "TokenWeight",

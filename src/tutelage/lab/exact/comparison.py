@@ -107,7 +107,7 @@ def compare(
     for recipe in chosen:
         fitted, notes = fit(recipe, vocab=size.vocab, most_n=most_n)
         if most_n == 1 and any(depends_on_step(term.signal) for term in fitted.terms):
-            notes = (*notes, "other tokens of the step decide what one is worth; if they are other responses', n 1 hides it")
+            notes = (*notes, "other tokens decide what one is worth, which n 1 may hide")
         at = end_of_ramps(fitted) if step is None else step
         found = moments(world, fitted, step=at, most=most)
         unit = unit if rows else found.variance
