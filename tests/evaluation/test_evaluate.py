@@ -1,6 +1,7 @@
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import pytest
 import torch
@@ -115,6 +116,29 @@ def test_divergences_are_measured_on_the_students_own_sampled_text(prompts):
 def test_the_forward_divergence_is_also_measured_on_given_teacher_texts(prompts, rollout):
     result = run(prompts, score=by_token, teacher_texts=[rollout(0, [10, 20]), rollout(1, [60])])
     assert result.metrics["eval/teacher_text_forward_kl_nats"] == pytest.approx((5 + 10 + 30) / 3)
+
+
+def test_every_interval_has_the_examples_that_its_mean_is_made_of(prompts, rollout):
+    found = run(prompts, score=by_token, teacher_texts=[rollout(1, [5, 6])])
+    assert found.prompts.keys() == found.intervals.keys()
+    for name, by_example in found.prompts.items():
+        values, weights = zip(*by_example.values(), strict=True)
+        assert found.metrics[name] == pytest.approx(sum(map(prod, by_example.values())) / sum(weights)), (name, values)
+    assert set(found.prompts["eval/greedy_accuracy_fraction"]) == {prompt.example.id for prompt in prompts}
+    assert set(found.prompts["eval/teacher_text_forward_kl_nats"]) == {"row-1"}
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_one_response_to_each_of_the_first_prompts_is_kept_for_writing_down(prompts, greedy):
+    settings = EvaluationSettings(greedy=greedy, samples=3, written=2, max_new_tokens=4)
+    found = run(prompts, settings=settings, score=by_token)
+    assert found.written is not None
+    assert found.measured is not None
+    source = found.greedy if greedy else found.sampled
+    assert source is not None
+    assert [rollout.group for rollout in found.written.rollouts] == [0, 1]
+    assert all(any(rollout is other for other in source.rollouts) for rollout in found.written.rollouts)
+    assert run(prompts, settings=replace(settings, written=0)).written is None
 
 
 def test_without_samples_the_greedy_text_is_described(prompts):

@@ -88,7 +88,7 @@ def test_rollout_files_are_listed_by_step_and_dropped_after_one(tmp_path: Path):
         run.rollout_file(step).touch()
     (tmp_path / "rollouts" / ".step-000007.parquet.writing").touch()
     assert list(run.rollout_files()) == [5, 300, 1_000_000]
-    run.drop_rollouts_after(300)
+    run.drop_tables_after(300)
     assert list(run.rollout_files()) == [5, 300]
 
 

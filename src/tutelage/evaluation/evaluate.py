@@ -1,20 +1,24 @@
 """Write responses to held-out prompts, have them judged and measured, and say what came out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation.metrics import Interval
 from tutelage.evaluation.settings import EvaluationSettings
-from tutelage.evaluation.summary import Score, Summary, accuracy, description, token_mean
+from tutelage.evaluation.summary import Measurement, PromptValues, Score, Summary, accuracy, description, token_mean
 from tutelage.rollouts.sample import Prompt
 from tutelage.rollouts.sampler import Sample, Sampler
 from tutelage.rollouts.sources import Sampling
 from tutelage.types import Author, Rollout, Verdict
 from tutelage.verifiers import Verifier
 
+ByExample = dict[str, tuple[float, float]]
+"""Id of a held-out example -> its value, and its weight in the mean."""
+
+_TEACHER_TEXT = "eval/teacher_text_forward_kl_nats"
 _STATISTICS = ("reverse_kl_nats", "forward_kl_nats", "student_entropy_nats")
 
 
@@ -36,6 +40,12 @@ class EvaluationResult:
     """95 % intervals of those metrics that are means over prompts."""
     greedy: Judged | None
     sampled: Judged | None
+    prompts: dict[str, ByExample] = field(default_factory=dict[str, ByExample])
+    """What each metric that has an interval is the weighted mean of."""
+    written: Judged | None = None
+    """One response to each of the first prompts, the greedy one where there is one, to be written down token by token."""
+    measured: Measurement | None = None
+    """Of `written`; None where nothing measures."""
 
     @property
     def described(self) -> Judged:
@@ -100,7 +110,33 @@ def evaluate(
         found |= accuracy(sampled.rollouts, sampled.verdicts, k=k, seed=seed)
     result = EvaluationResult(metrics=found.metrics, intervals=found.intervals, greedy=greedy, sampled=sampled)
     found |= _describe(result.rollouts, score, teacher_texts, seed=seed)
-    return replace(result, metrics=found.metrics, intervals=found.intervals)
+    written = _one_each(greedy or result.described, settings.written)
+    ids = {group: prompt.example.id for group, prompt in enumerate(prompts)}
+    given = {rollout.group: rollout.example.id for rollout in teacher_texts}
+    return replace(
+        result,
+        metrics=found.metrics,
+        intervals=found.intervals,
+        prompts={name: _by_example(of, given if name == _TEACHER_TEXT else ids) for name, of in found.prompts.items()},
+        written=written,
+        measured=score(written.rollouts) if written is not None and score is not None else None,
+    )
+
+
+def _by_example(found: PromptValues, ids: Mapping[int, str]) -> ByExample:
+    rows = zip(found.groups, found.values, found.weights, strict=True)
+    return {ids[group]: (value, weight) for group, value, weight in rows}
+
+
+def _one_each(judged: Judged, most: int) -> Judged | None:
+    """The first response to each of the first prompts."""
+    first = {rollout.group: place for place, rollout in reversed(list(enumerate(judged.rollouts)))}
+    places = sorted(first.values())[:most]
+    if not places:
+        return None
+    return Judged(
+        rollouts=tuple(judged.rollouts[place] for place in places), verdicts=tuple(judged.verdicts[place] for place in places)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -141,7 +177,7 @@ def _describe(rollouts: Sequence[Rollout], score: Score | None, teacher_texts: S
         if statistic in measured.statistics:
             found |= token_mean(f"eval/{statistic}", measured, statistic, seed=seed)
     if teacher_texts:
-        found |= token_mean("eval/teacher_text_forward_kl_nats", score(teacher_texts), "forward_kl_nats", seed=seed)
+        found |= token_mean(_TEACHER_TEXT, score(teacher_texts), "forward_kl_nats", seed=seed)
     return found
 
 

@@ -25,16 +25,20 @@ class EvaluationSettings:
     """Longest response in tokens; None takes the recipe's."""
     every: int = 50
     """Optimiser steps between evaluations during training; 0 evaluates only before and after."""
+    written: int = 32
+    """Prompts whose response is written down token by token, for a look at two runs side by side; 0 writes none."""
     at_start: bool = True
     """Evaluate before the first step: without it there is nothing to compare with."""
 
     def __post_init__(self) -> None:
         if self.samples == 0 and not self.greedy:
             raise ConfigError("An evaluation with samples = 0 and without greedy writes nothing. Set one of them.")
-        if min(self.num_prompts, self.samples, self.every) < 0 or (self.max_new_tokens is not None and self.max_new_tokens < 1):
+        if min(self.num_prompts, self.samples, self.every, self.written) < 0 or (
+            self.max_new_tokens is not None and self.max_new_tokens < 1
+        ):
             raise ConfigError(
-                "An evaluation needs num_prompts, samples and every of at least 0 and max_new_tokens of at least 1, got "
-                f"{self.num_prompts!r}, {self.samples!r}, {self.every!r} and {self.max_new_tokens!r}."
+                "An evaluation needs num_prompts, samples, every and written of at least 0 and max_new_tokens of at least 1, "
+                f"got {self.num_prompts!r}, {self.samples!r}, {self.every!r}, {self.written!r} and {self.max_new_tokens!r}."
             )
         if self.k is not None and not 1 <= self.k <= self.samples:
             raise ConfigError(

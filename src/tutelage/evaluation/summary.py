@@ -33,18 +33,41 @@ Score = Callable[[Sequence[Rollout]], Measurement]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PromptValues:
+    """What a mean over prompts is made of."""
+
+    groups: tuple[int, ...]
+    """Which prompt each value belongs to."""
+    values: tuple[float, ...]
+    weights: tuple[float, ...]
+    """Of each value in the mean, for example its number of tokens."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """Named numbers, and an interval of 95 % for each that has one."""
+    """Named numbers, an interval of 95 % for each that has one, and the prompts' values that they are means of."""
 
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     intervals: dict[str, Interval] = field(default_factory=dict[str, Interval])
+    prompts: dict[str, PromptValues] = field(default_factory=dict[str, PromptValues])
 
     def __or__(self, other: "Summary") -> "Summary":
-        return Summary(metrics=self.metrics | other.metrics, intervals=self.intervals | other.intervals)
+        return Summary(
+            metrics=self.metrics | other.metrics,
+            intervals=self.intervals | other.intervals,
+            prompts=self.prompts | other.prompts,
+        )
 
 
-def mean_over_prompts(name: str, values: Sequence[float], *, weights: Sequence[float] | None = None, seed: int = 0) -> Summary:
-    """A mean with its interval; empty where there is no value.
+def mean_over_prompts(
+    name: str,
+    values: Sequence[float],
+    *,
+    groups: Sequence[int] | None = None,
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Summary:
+    """A mean with its interval; empty where there is no value. `groups` says whose values they are, the first ones' by default.
 
     Values that are all 0 or 1 and count alike are trials: their interval is Wilson's, which stays honest where all are
     equal. All others are resampled.
@@ -57,7 +80,9 @@ def mean_over_prompts(name: str, values: Sequence[float], *, weights: Sequence[f
         interval = bootstrap_interval(values, weights=weights, seed=seed)
     counts = [1.0] * len(values) if weights is None else weights
     mean = sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
-    return Summary(metrics={name: mean}, intervals={name: interval})
+    whose = range(len(values)) if groups is None else groups
+    made_of = PromptValues(groups=tuple(whose), values=tuple(values), weights=tuple(counts))
+    return Summary(metrics={name: mean}, intervals={name: interval}, prompts={name: made_of})
 
 
 def accuracy(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], *, k: int | None, seed: int) -> Summary:
@@ -69,13 +94,13 @@ def accuracy(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], *, k: int
         k: Of pass@k; None means that each prompt has one greedy response.
         seed: Of the resampling.
     """
-    counts = [(len(marks), sum(marks)) for marks in _judged(rollouts, verdicts).values()]
-    shares = [average_at_k(samples, correct) for samples, correct in counts]
+    counts = {group: (len(marks), sum(marks)) for group, marks in _judged(rollouts, verdicts).items()}
+    shares = [average_at_k(samples, correct) for samples, correct in counts.values()]
     if k is None:
-        return mean_over_prompts("eval/greedy_accuracy_fraction", shares, seed=seed)
-    passes = [pass_at_k(samples, correct, k) for samples, correct in counts if samples >= k]
-    return mean_over_prompts("eval/avg_at_k_fraction", shares, seed=seed) | mean_over_prompts(
-        "eval/pass_at_k_fraction", passes, seed=seed
+        return mean_over_prompts("eval/greedy_accuracy_fraction", shares, groups=list(counts), seed=seed)
+    passes = {group: pass_at_k(samples, correct, k) for group, (samples, correct) in counts.items() if samples >= k}
+    return mean_over_prompts("eval/avg_at_k_fraction", shares, groups=list(counts), seed=seed) | mean_over_prompts(
+        "eval/pass_at_k_fraction", list(passes.values()), groups=list(passes), seed=seed
     )
 
 
@@ -88,7 +113,8 @@ def description(rollouts: Sequence[Rollout], *, seed: int) -> Summary:
     }
     found = Summary()
     for name, values in traits.items():
-        found |= mean_over_prompts(name, _per_prompt(rollouts, values), seed=seed)
+        means = _per_prompt(rollouts, values)
+        found |= mean_over_prompts(name, list(means.values()), groups=list(means), seed=seed)
     return found
 
 
@@ -100,7 +126,8 @@ def token_mean(name: str, measurement: Measurement, statistic: str, *, seed: int
     prompts, inverse = groups[known].unique(return_inverse=True)
     counts = torch.bincount(inverse, minlength=len(prompts)).double()
     sums = torch.zeros(len(prompts), dtype=torch.float64).index_add_(0, inverse, values[known])
-    return mean_over_prompts(name, (sums / counts).tolist(), weights=counts.tolist(), seed=seed)
+    means = (sums / counts).tolist()
+    return mean_over_prompts(name, means, groups=prompts.tolist(), weights=counts.tolist(), seed=seed)
 
 
 def _judged(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict]) -> dict[int, list[bool]]:
@@ -111,8 +138,8 @@ def _judged(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict]) -> dict[in
     return marks
 
 
-def _per_prompt(rollouts: Sequence[Rollout], values: Sequence[float]) -> list[float]:
+def _per_prompt(rollouts: Sequence[Rollout], values: Sequence[float]) -> dict[int, float]:
     groups: dict[int, list[float]] = {}
     for rollout, value in zip(rollouts, values, strict=True):
         groups.setdefault(rollout.group, []).append(value)
-    return [sum(group) / len(group) for group in groups.values()]
+    return {group: sum(found) / len(found) for group, found in groups.items()}

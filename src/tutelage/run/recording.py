@@ -1,17 +1,22 @@
 """Where finished steps and evaluations go: metrics, tables of rollouts, the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
-from typing import Any, final
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
 
 from tutelage.diagnostics import rollout_metrics, signal_metrics
-from tutelage.evaluation import EvaluationResult
+from tutelage.evaluation import EvaluationResult, Judged
+from tutelage.evaluation.summary import Measurement
 from tutelage.tracking import RunFolder, Tracker
+from tutelage.tracking.evaluation_table import write_values
 from tutelage.tracking.progress import RunProgress
 from tutelage.tracking.rollout_table import RolloutRecord, pieces, write_table
 from tutelage.training.loop import StepRecord
 from tutelage.training.settings import LoggingSettings, OptimiserSettings
-from tutelage.types import Author
+from tutelage.types import Author, Rollout, StepBatch, Verdict
 
 _COLUMNS = {
     "student_log_probs": "student_log_prob",
@@ -63,7 +68,10 @@ class RunRecorder:
             self._progress.show_rollouts(prompts, [rollout.text for rollout in shown])
 
     def record_evaluation(self, step: int, result: EvaluationResult, *, seconds: float) -> None:
-        """Log an evaluation with its intervals."""
+        """Log an evaluation with its intervals, and write down what it found prompt by prompt and token by token."""
+        write_values(self._folder.evaluation_file(step), result.prompts)
+        if result.written is not None:
+            self._write_evaluated(step, result.written, result.measured)
         metrics = result.metrics | {"time/evaluation_seconds": seconds}
         self._tracker.log(step, metrics, kind="eval", intervals=result.intervals)
         self._progress.update(step, metrics)
@@ -95,17 +103,33 @@ class RunRecorder:
         return metrics | signal_metrics(batch, update.statistics) | rollout_metrics(record.rollouts, record.verdicts)
 
     def _row(self, record: StepRecord, index: int) -> RolloutRecord:
-        rollout, verdict = record.rollouts[index], record.verdicts[index]
-        batch, statistics, reasons = record.taught.batch, record.update.statistics, record.taught.reasons
-        rows = batch.rows_of([index])
-        places, ids = batch.position[rows].tolist(), rollout.response_ids.tolist()
-        columns: dict[str, Any] = {
-            column: _spread(statistics[name][rows].tolist(), places, len(ids))
-            for column, name in _COLUMNS.items()
-            if name in statistics
-        }
-        return RolloutRecord(
+        reasons = record.taught.reasons
+        return self._record(
+            record.rollouts[index],
+            record.verdicts[index],
             step=record.step,
+            columns=_token_columns(record.rollouts[index], index, record.taught.batch, record.update.statistics),
+            context=reasons[index] if reasons else None,
+        )
+
+    def _write_evaluated(self, step: int, judged: Judged, measured: Measurement | None) -> None:
+        records = [
+            self._record(
+                rollout,
+                verdict,
+                step=step,
+                columns=_token_columns(rollout, index, measured.batch, measured.statistics) if measured is not None else {},
+            )
+            for index, (rollout, verdict) in enumerate(zip(judged.rollouts, judged.verdicts, strict=True))
+        ]
+        write_table(self._folder.evaluation_rollout_file(step), records)
+
+    def _record(
+        self, rollout: Rollout, verdict: Verdict, *, step: int, columns: dict[str, list[float]], context: str | None = None
+    ) -> RolloutRecord:
+        ids = rollout.response_ids.tolist()
+        return RolloutRecord(
+            step=step,
             group=rollout.group,
             example_id=rollout.example.id,
             prompt=self._decode(rollout.prompt_ids.tolist()),
@@ -120,9 +144,22 @@ class RunRecorder:
             reward=verdict.reward,
             correct=verdict.correct,
             feedback=verdict.feedback,
-            context=reasons[index] if reasons else None,
+            context=context,
             **columns,
         )
+
+
+def _token_columns(
+    rollout: Rollout, index: int, batch: StepBatch, statistics: Mapping[str, Float[Tensor, " row"]]
+) -> dict[str, list[float]]:
+    """What was measured at each token of one rollout of a batch."""
+    rows = batch.rows_of([index])
+    places, length = batch.position[rows].tolist(), len(rollout.response_ids)
+    return {
+        column: _spread(statistics[name][rows].tolist(), places, length)
+        for column, name in _COLUMNS.items()
+        if name in statistics
+    }
 
 
 def _spread(values: Sequence[float], places: Sequence[int], length: int) -> list[float]:

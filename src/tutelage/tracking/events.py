@@ -157,7 +157,7 @@ def _rewind(folder: RunFolder, step: int) -> list[Event]:
     path = folder.metrics_file
     kept = [(event, end) for event, end in _read(path) if step > 0 and event.step <= step]
     try:
-        folder.drop_rollouts_after(step)
+        folder.drop_tables_after(step)
         if path.exists():
             os.truncate(path, kept[-1][1] if kept else 0)
     except OSError as error:

@@ -55,11 +55,23 @@ class RunFolder:
 
     def rollout_files(self) -> dict[int, Path]:
         """The tables that exist, by step, in order."""
-        found = {}
-        for path in sorted((self.path / "rollouts").glob("*.parquet")):
-            if match := _TABLE.fullmatch(path.name):
-                found[int(match[1])] = path
-        return dict(sorted(found.items()))
+        return _by_step(self.path / "rollouts")
+
+    def evaluation_file(self, step: int) -> Path:
+        """The values of an evaluation, prompt by prompt."""
+        return self.path / "evaluations" / f"step-{step:06d}.parquet"
+
+    def evaluation_files(self) -> dict[int, Path]:
+        """The evaluations that exist, by step, in order."""
+        return _by_step(self.path / "evaluations")
+
+    def evaluation_rollout_file(self, step: int) -> Path:
+        """The table of some of an evaluation's responses, token by token."""
+        return self.path / "evaluations" / "rollouts" / f"step-{step:06d}.parquet"
+
+    def evaluation_rollout_files(self) -> dict[int, Path]:
+        """The tables of evaluations that exist, by step, in order."""
+        return _by_step(self.path / "evaluations" / "rollouts")
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain values.
@@ -77,11 +89,12 @@ class RunFolder:
         """
         return read_json_object(self.environment_file)
 
-    def drop_rollouts_after(self, step: int) -> None:
+    def drop_tables_after(self, step: int) -> None:
         """Remove tables of later steps, which a resumed run writes again."""
-        for later, path in self.rollout_files().items():
-            if later > step:
-                path.unlink()
+        for files in (self.rollout_files(), self.evaluation_files(), self.evaluation_rollout_files()):
+            for later, path in files.items():
+                if later > step:
+                    path.unlink()
 
     @staticmethod
     def require_free(path: Path | str) -> None:
@@ -125,6 +138,11 @@ class RunFolder:
         folder.config()
         folder.environment()
         return folder
+
+
+def _by_step(folder: Path) -> dict[int, Path]:
+    found = {int(match[1]): path for path in folder.glob("*.parquet") if (match := _TABLE.fullmatch(path.name))}
+    return dict(sorted(found.items()))
 
 
 def _refuse_what_is_there(folder: RunFolder) -> None:

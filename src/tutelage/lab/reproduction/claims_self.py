@@ -17,6 +17,14 @@ CLAIMS: tuple[Claim, ...] = (
         baseline="grpo",
     ),
     Claim(
+        method="opsd",
+        task="privileged",
+        statement="What the privileged context says of all problems alike is absorbed, where it says one thing each it is not.",
+        source="2605.11182",
+        metric="slice:shared rule",
+        baseline="grpo",
+    ),
+    Claim(
         method="sdpo",
         task="feedback",
         statement="Feedback and successful peers, read by the student as its own teacher, beat the bare reward.",

@@ -36,7 +36,7 @@ class Scale:
     num_steps: int | None = None
     """Optimiser steps; None takes each task's own."""
     num_held_out: int = 128
-    """Problems of each evaluation."""
+    """Problems of each evaluation; a task with fewer keeps its own number."""
     choose_rates: bool = True
     """Whether learning rates are chosen from the grid; else its middle is taken."""
     all_baselines: bool = True
@@ -45,7 +45,8 @@ class Scale:
     def budget(self, task: Task) -> Budget:
         """Of a run on a task."""
         own = task.budget
-        return replace(own, num_held_out=self.num_held_out, num_steps=min(self.num_steps or own.num_steps, own.num_steps))
+        steps = min(self.num_steps or own.num_steps, own.num_steps)
+        return replace(own, num_held_out=min(self.num_held_out, own.num_held_out), num_steps=steps)
 
 
 FULL = Scale()

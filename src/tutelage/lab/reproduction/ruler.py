@@ -107,7 +107,7 @@ def _config(student: Path, teacher: Path, task: Task, examples: Sequence[Example
         student=ModelSource(path=str(student)),
         data=write_problems(file, examples),
         verifier=task.verifier,
-        evaluation=EvaluationSettings(num_prompts=0, samples=samples),
+        evaluation=EvaluationSettings(num_prompts=0, samples=samples, written=0),
         device="cpu",
     )
 

@@ -23,15 +23,15 @@ def page(runs: Sequence[Run]) -> str:
     rollouts = tokens.section(main)
     differing = settings.differences(runs)
     sections = [
-        _section("result", "Result", headline.cards(runs)),
-        _section("curves", "Curves", _legend(runs) + _grid(results)) if results else "",
-        _section("position", "Where they disagree", by_position.html) if by_position else "",
-        _section("rollouts", "Rollouts, token by token", rollouts) if rollouts else "",
-        _section("differences", "How the runs differ", differing) if differing else "",
-        _section("run", "The run", _folded(details) + settings.configuration(main)),
+        section("result", "Result", headline.cards(runs)),
+        section("curves", "Curves", legend(runs) + grid(results)) if results else "",
+        section("position", "Where they disagree", by_position.html) if by_position else "",
+        section("rollouts", "Rollouts, token by token", rollouts) if rollouts else "",
+        section("differences", "How the runs differ", differing) if differing else "",
+        section("run", "The run", _folded(details) + settings.configuration(main)),
     ]
     body = element("main", _header(runs), settings.notice(main), *sections)
-    return _document(main.name, body, drawn)
+    return document(main.name, body, drawn)
 
 
 def _header(runs: Sequence[Run]) -> str:
@@ -41,11 +41,13 @@ def _header(runs: Sequence[Run]) -> str:
     return element("header", text("p", "Tutelage report", class_="kicker"), text("h1", main.name), beside, settings.facts(main))
 
 
-def _section(identifier: str, title: str, content: str) -> str:
+def section(identifier: str, title: str, content: str) -> str:
+    """A titled part of a page; the content is markup."""
     return element("section", text("h2", title), content, id=f"section-{identifier}")
 
 
-def _grid(drawn: Sequence[Drawn]) -> str:
+def grid(drawn: Sequence[Drawn]) -> str:
+    """Plots side by side."""
     return element("div", *(panel.html for panel in drawn), class_="grid")
 
 
@@ -53,10 +55,11 @@ def _folded(drawn: Sequence[Drawn]) -> str:
     if not drawn:
         return ""
     summary = element("summary", "Optimisation, timing and terms", text("small", f" {len(drawn)} plots"))
-    return element("details", summary, _grid(drawn))
+    return element("details", summary, grid(drawn))
 
 
-def _legend(runs: Sequence[Run]) -> str:
+def legend(runs: Sequence[Run]) -> str:
+    """Which line is which run, and what lines and points are."""
     items = []
     for place, run in enumerate(runs):
         colour, dash = palette.RUNS[place % len(palette.RUNS)], ("", "6 4", "2 3", "6 3 2 3", "9 4", "9 3 2 3")[place % 6]
@@ -66,7 +69,8 @@ def _legend(runs: Sequence[Run]) -> str:
     return element("div", *(items if len(runs) > 1 else []), text("span", told, class_="muted"), class_="legend")
 
 
-def _document(title: str, body: str, drawn: Sequence[Drawn]) -> str:
+def document(title: str, body: str, drawn: Sequence[Drawn]) -> str:
+    """A whole page with its styles, scripts and figures."""
     here = files("tutelage.tracking.report")
     style = (here / "report.css").read_text("utf-8") + palette.token_styles()
     scripts = [get_plotlyjs().replace("\r\n", "\n"), (here / "report.js").read_text("utf-8")]

@@ -25,7 +25,7 @@ def section(run: Run) -> str:
     groups = {step: read_groups(tables[step]) for step in chosen}
     shown = {step: read_table(tables[step], rows=_spread(found)) for step, found in groups.items()}
     records = [record for found in shown.values() for record in found]
-    is_kl = any(math.isfinite(number) for record in records for number in record.reverse_kl_nats)
+    is_kl = has_kl(records)
     buttons = [
         text(
             "button", f"Step {step}", type="button", data_step=str(step), aria_pressed="true" if step == chosen[0] else "false"
@@ -34,7 +34,12 @@ def section(run: Run) -> str:
     ]
     tabs = element("div", *buttons, class_="tabs", role="group", aria_label="Step") if len(chosen) > 1 else ""
     panes = [_pane(step, found, len(groups[step]), is_kl) for step, found in shown.items()]
-    return "".join((_legend(records, is_kl), tabs, *panes))
+    return "".join((legend(records, is_kl=is_kl), tabs, *panes))
+
+
+def has_kl(records: Sequence[RolloutRecord]) -> bool:
+    """Whether the reverse KL is known at any token; else tokens are coloured by the log-ratio."""
+    return any(math.isfinite(number) for record in records for number in record.reverse_kl_nats)
 
 
 def divergence(record: RolloutRecord, *, is_kl: bool) -> Values:
@@ -56,7 +61,8 @@ def _spread(groups: Sequence[int]) -> list[int]:
     return sorted(row for _, row in sorted(rank)[:_MOST_ROLLOUTS])
 
 
-def _legend(records: Sequence[RolloutRecord], is_kl: bool) -> str:
+def legend(records: Sequence[RolloutRecord], *, is_kl: bool) -> str:
+    """What colours and styles of tokens mean."""
     bounds = ["0", *(f"{bound:g}" for bound in palette.LEVELS)]
     swatches = [element("span", escape(bound), class_=f"swatch k{place}") for place, bound in enumerate(bounds)]
     told = [
@@ -75,11 +81,19 @@ def _legend(records: Sequence[RolloutRecord], is_kl: bool) -> str:
 
 def _pane(step: int, records: Sequence[RolloutRecord], total: int, is_kl: bool) -> str:
     told = f"{len(records)} of {wording.count(total, 'rollout')} of step {step}."
-    articles = [_article(record, is_kl) for record in records]
+    articles = [article(record, is_kl=is_kl) for record in records]
     return element("div", text("p", told, class_="muted"), *articles, class_="pane", data_step=str(step))
 
 
-def _article(record: RolloutRecord, is_kl: bool) -> str:
+def article(record: RolloutRecord, *, is_kl: bool, name: str | None = None, marked: int | None = None) -> str:
+    """One response token by token.
+
+    Args:
+        record: The response.
+        is_kl: Whether tokens are coloured by the reverse KL.
+        name: Stands above it in place of the prompt.
+        marked: A token that is framed.
+    """
     values = divergence(record, is_kl=is_kl)
     known = [number for number in values if math.isfinite(number)]
     facts = [wording.count(len(record.tokens), "token")]
@@ -95,12 +109,16 @@ def _article(record: RolloutRecord, is_kl: bool) -> str:
         facts.append(f"context {record.context}")
     if record.feedback:
         facts.append(_shortened(record.feedback, 120))
-    name = text("strong", record.example_id) if record.example_id != record.prompt else ""
-    head = element("header", _mark(record), name, text("span", " · ".join(facts), class_="muted"))
-    body = "".join(_token(record, place, values[place]) for place in range(min(len(record.tokens), _MOST_TOKENS)))
+    title = name if name is not None else record.example_id if record.example_id != record.prompt else ""
+    head = element(
+        "header", _mark(record), text("strong", title) if title else "", text("span", " · ".join(facts), class_="muted")
+    )
+    places = range(min(len(record.tokens), _MOST_TOKENS))
+    body = "".join(_token(record, place, values[place], marked=place == marked) for place in places)
     rest = len(record.tokens) - _MOST_TOKENS
     more = text("p", f"{wording.count(rest, 'further token')} not shown.", class_="muted") if rest > 0 else ""
-    return element("article", head, _prompt(record.prompt), element("div", body, class_="tokens"), more, class_="rollout")
+    above = prompt(record.prompt) if name is None else ""
+    return element("article", head, above, element("div", body, class_="tokens"), more, class_="rollout")
 
 
 def _mark(record: RolloutRecord) -> str:
@@ -109,17 +127,19 @@ def _mark(record: RolloutRecord) -> str:
     return text("span", "right" if record.correct else "wrong", class_=f"mark {'good' if record.correct else 'bad'}")
 
 
-def _prompt(prompt: str) -> str:
-    if len(prompt) <= _LONG_PROMPT:
-        return text("div", prompt, class_="prompt")
-    summary = text("summary", f"Prompt, {wording.count(len(prompt), 'character')}")
-    return element("details", summary, text("div", prompt, class_="prompt"))
+def prompt(content: str) -> str:
+    """A prompt, folded away where it is long."""
+    if len(content) <= _LONG_PROMPT:
+        return text("div", content, class_="prompt")
+    summary = text("summary", f"Prompt, {wording.count(len(content), 'character')}")
+    return element("details", summary, text("div", content, class_="prompt"))
 
 
-def _token(record: RolloutRecord, place: int, value: float) -> str:
+def _token(record: RolloutRecord, place: int, value: float, *, marked: bool) -> str:
     weight = _at(record.weights, place)
     author = record.authors[place]
     classes = ["t", f"k{palette.level(value)}", f"a-{_AUTHORS.get(author, 'n')}"] + (["w0"] if weight == 0.0 else [])
+    classes += ["differs"] if marked else []
     numbers = (
         _at(record.student_log_probs, place),
         _at(record.teacher_log_probs, place),
