@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.cli.lab import as_json
-from tutelage.lab.exact import PROVIDED, Size, compare
+from tutelage.lab.exact import Size, compare, obstacle
 from tutelage.recipes import REGISTRY, Recipe, gkd, opd
 
 SEEDS = (0, 1, 2)
@@ -24,7 +24,7 @@ SIGNIFICANT = 10
 
 def recipes() -> dict[str, Recipe]:
     """All methods that tables can run, whole returns, and the full reverse KL on the student's own responses."""
-    published = {name: entry.recipe() for name, entry in REGISTRY.items() if entry.recipe().needs <= PROVIDED}
+    published = {name: entry.recipe() for name, entry in REGISTRY.items() if obstacle(entry.recipe()) is None}
     return published | {"opd discount=1": opd(discount=1.0), "gkd beta=1 lambda=1": gkd(beta=1.0, student_fraction=1.0)}
 
 

@@ -5,11 +5,13 @@ Nothing here uses the package's mathematics, plan or head; only its value types 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
 
 from tutelage import objectives as o
+from tutelage.objectives.plan import measures_needed
 from tutelage.objectives.terms import AUTHORS
 from tutelage.types import (
     Author,
@@ -24,19 +26,7 @@ from tutelage.types import (
     Verdict,
 )
 from tutelage.types.schedules import value_at
-from tutelage.weighting import (
-    AnyRoute,
-    AnyWeight,
-    EntropyAbove,
-    ImportanceWeight,
-    LikelyToTeacher,
-    Otherwise,
-    Outcome,
-    Taught,
-    TeacherCertainty,
-    TeacherEntropyAbove,
-    TrustMask,
-)
+from weights_by_definition import Said, taken, weight_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,22 +175,22 @@ def loss(terms: Sequence[o.Term], given: Problem, *, step: int = 0) -> Tensor:
     """The objective as a sum over rows, one row at a time."""
     student = log_probs(given.hidden, given.head, given.temperatures.student)
     by_name = {name: tables(given, name)[1] for name, signal in given.teachers.items() if "sampled" in signal.provides}
-    nothing = torch.full_like(student, torch.nan).detach()
-    return sum(
-        (term_loss(term, given, student, by_name.get(term.teacher, nothing), step=step) for term in terms),
-        student.new_zeros(()),
-    )
+    return sum((term_loss(term, given, student, by_name, step=step) for term in terms), student.new_zeros(()))
 
 
-def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *, step: int = 0) -> Tensor:
-    """One term."""
+def term_loss(term: o.Term, given: Problem, student: Tensor, by_name: Mapping[str, Tensor], *, step: int = 0) -> Tensor:
+    """One term; what a weight measures on the whole step is against the recipe's own teacher."""
     batch, total = given.batch, student.new_zeros(())
+    nothing = torch.full_like(student, torch.nan).detach()
+    teacher, main = (by_name.get(name, nothing) for name in (term.teacher, "teacher"))
     wanted = [int(AUTHORS[name]) for name in term.on]
     written = [row for row in range(batch.num_rows) if int(batch.author[row]) in wanted]
     rows = [row for row in written if not term.needs or bool(batch.taught_by(term.teacher)[row])]
     for route in term.routes:
         rows = taken(route, rows, teacher, batch)
-    counted = rows if term.counts == "acting" else written
+    said = Said(student=student.detach(), teacher=teacher, main=main, batch=batch, acting=rows, step=step)
+    drawn = {row: prod(weight_of(part, said, row) for part in term.weights) for row in rows}
+    counted = {"acting": rows, "written": written, "selected": [row for row in rows if drawn[row]]}[term.counts]
     owners = [int(batch.rollout[row]) for row in counted]
     per_rollout = {owner: owners.count(owner) for owner in owners}
     if isinstance(term.signal, o.Preference):
@@ -217,9 +207,6 @@ def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *,
             value = surrogate(term.signal.ratio, student[row, int(batch.token[row])], batch.behaviour_log_probs[row], worth)
         else:
             value = signal_value(term.signal, student[row], teacher[row], batch, row)
-        weight = 1.0
-        for part in term.weights:
-            weight *= token_weight(part, student, teacher, batch, row, rows)
         match term.reduction:
             case o.TokenMean():
                 share = 1.0 / len(counted)
@@ -227,54 +214,9 @@ def term_loss(term: o.Term, given: Problem, student: Tensor, teacher: Tensor, *,
                 share = 1.0 / per_rollout[int(batch.rollout[row])] / len(per_rollout)
             case o.Constant(divisor=divisor):
                 share = 1.0 / divisor / len(per_rollout)
-        if weight:
-            total = total + value_at(term.scale, step) * share * weight * value
+        if drawn[row]:
+            total = total + value_at(term.scale, step) * share * drawn[row] * value
     return total
-
-
-def taken(route: AnyRoute, rows: list[int], teacher: Tensor, batch: StepBatch) -> list[int]:
-    """The rows that a route takes."""
-    match route:
-        case Outcome(correct=correct):
-            return [row for row in rows if batch.verdicts[int(batch.rollout[row])].correct is correct]
-        case Taught(teacher=name):
-            return [row for row in rows if bool(batch.taught_by(name)[row])]
-        case LikelyToTeacher(quantile=quantile):
-            means = {}
-            for index in {int(batch.rollout[row]) for row in rows}:
-                own = [teacher[row, int(batch.token[row])].item() for row in rows if int(batch.rollout[row]) == index]
-                means[index] = sum(own) / len(own)
-            bound = sorted(means.values())[min(int(quantile * len(means) + 0.5), len(means) - 1)]
-            return [row for row in rows if means[int(batch.rollout[row])] >= bound]
-        case Otherwise(than=routes):
-            left = rows
-            for other in routes:
-                left = taken(other, left, teacher, batch)
-            return [row for row in rows if row not in left]
-
-
-def token_weight(part: AnyWeight, student: Tensor, teacher: Tensor, batch: StepBatch, row: int, rows: list[int]) -> float:
-    """Weight of one row; `rows` are those that its term acts on."""
-    token = int(batch.token[row])
-    match part:
-        case TrustMask():
-            ratio = (teacher[row, token] - student[row, token]).exp().item()
-            trusted = part.forced or float(batch.noise[row]) < min(ratio, 1.0)
-            return float(trusted == part.inside)
-        case EntropyAbove():
-            entropies = torch.distributions.Categorical(logits=student.detach()).entropy()
-            own = entropies[rows]
-            below = min(round(value_at(part.quantile, 0) * len(own)), len(own) - 1)
-            return float(entropies[row] >= own.kthvalue(below + 1).values)
-        case TeacherEntropyAbove(nats=nats):
-            return float(torch.distributions.Categorical(logits=teacher[row]).entropy() > nats)
-        case TeacherCertainty(rate=rate):
-            sure = {r: float((-rate * torch.distributions.Categorical(logits=teacher[r]).entropy()).exp()) for r in rows}
-            return sure[row] / (sum(sure.values()) / len(sure))
-        case ImportanceWeight(cap=cap):
-            mu = float(batch.behaviour_log_probs[row])
-            return 1.0 if mu != mu else min(cap, float((student[row, token].detach() - mu).exp()))
-    raise AssertionError(f"no definition of {part!r}")
 
 
 def signal_value(signal: o.AnySignal, student: Tensor, teacher: Tensor, batch: StepBatch, row: int) -> Tensor:
@@ -388,6 +330,7 @@ def log_ratio(part: o.LogRatio, student: Tensor, teacher: Tensor, batch: StepBat
     token = int(batch.token[row])
     origin = batch.behaviour_log_probs[row] if part.relative_to == "behaviour" else student[row, token]
     found = teacher[row, token] - origin
+    found = found if part.floor is None else found.clamp(min=part.floor)
     found = found if part.bound is None else found.clamp(-part.bound, part.bound)
     match part.divergence:
         case "reverse_kl":
@@ -520,11 +463,21 @@ def hidden_distance(signal: o.HiddenMatch, given: Problem, teacher: str, row: in
 
 def evaluate(terms: Sequence[o.Term], given: Problem, **options: object) -> o.Evaluation:
     """The fused head on the same problem."""
-    measured = o.measure(
-        given.batch, hidden=given.hidden, head=given.head, teachers=given.teachers, temperatures=given.temperatures
-    )
+    measured = measure(given, terms)
     plan = o.plan(terms, given.batch, measured=measured, step=int(options.pop("step", 0)))  # type: ignore[call-overload]
     return evaluate_plan(plan, given, **options)
+
+
+def measure(given: Problem, terms: Sequence[o.Term]) -> dict[str, Tensor]:
+    """What the terms' weights, routes and advantages of the whole step are made of."""
+    return o.measure(
+        given.batch,
+        hidden=given.hidden,
+        head=given.head,
+        teachers=given.teachers,
+        temperatures=given.temperatures,
+        extra=measures_needed(terms),
+    )
 
 
 def evaluate_plan(plan: o.Plan, given: Problem, **options: object) -> o.Evaluation:

@@ -103,14 +103,14 @@ def _plain(value: Any) -> Any:
 
 def _recipes(named: str | None, flags: Sequence[str]) -> list["Recipe"]:
     """The recipes that are asked for, each with the flags laid over it."""
-    from tutelage.lab.exact import PROVIDED
+    from tutelage.lab.exact import obstacle
     from tutelage.recipes import REGISTRY
 
     for flag in flags:
         if flag.startswith("--") and not flag.startswith(("--knobs.", "--recipe.")):
             raise ConfigError(f"{flag!r} is no setting of a recipe, so it has no effect here. See tutelage lab --help.")
     if named is None:
-        possible = (name for name, entry in REGISTRY.items() if entry.recipe().needs <= PROVIDED)
+        possible = (name for name, entry in REGISTRY.items() if obstacle(entry.recipe()) is None)
         return [_recipe(name, flags) for name in possible]
     return [_recipe(name.strip(), flags) for name in named.split(",")]
 

@@ -107,6 +107,9 @@ class LogRatio:
     """`beta` of jensen_shannon, or `alpha` of alpha and the skew KLs; none takes their own default."""
     bound: float | None = None
     """Bound in nats on the size of one token's log-ratio; none leaves it. Biased where it acts. OPD+ scripts use 6."""
+    floor: float | None = None
+    """Lower bound in nats, below zero, on one token's log-ratio; none leaves it. Biased where it acts: a token that the teacher
+    would almost never write counts no worse than this. REOPOLD, arXiv:2603.11137."""
     discount: float = 0.0
     """Weight of a token's log-ratio in the return of the token before it, in [0, 1]."""
     length_normalised: bool = False
@@ -133,6 +136,8 @@ class LogRatio:
             raise ConfigError(f"LogRatio needs 0 <= discount <= 1, got {self.discount!r}.")
         if self.bound is not None and self.bound <= 0.0:
             raise ConfigError(f"LogRatio needs bound > 0 or none at all, got {self.bound!r}.")
+        if self.floor is not None and self.floor >= 0.0:
+            raise ConfigError(f"LogRatio needs floor < 0 or none at all, got {self.floor!r}.")
         if self.discount > 0.0 and isinstance(self.baseline, StudentKLBaseline):
             raise ConfigError(
                 f"LogRatio has discount {self.discount!r} and the KL baseline, which is the mean of one token's log-ratio and "
@@ -188,6 +193,8 @@ class LogRatio:
         log_ratio = theirs - origin
         if self.bound is not None:
             log_ratio = log_ratio.clamp(-self.bound, self.bound)
+        if self.floor is not None:
+            log_ratio = log_ratio.clamp(min=self.floor)
         if self.divergence == "reverse_kl":  # w = log u - 1, and no constant changes a mean gradient
             return self.coefficient * log_ratio
         return self.coefficient * self._generator().corrected_reward(log_ratio)

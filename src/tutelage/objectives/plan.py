@@ -85,10 +85,12 @@ def plan(
     measured = measured or {}
     masks = [_acts_on(term, batch, measured, gather) for term in terms]
     parts = list(zip(terms, masks, strict=True))
+    weights = [_weigh(term, batch, measured, mask, step, gather) for term, mask in parts]
+    shares = [_reduce(term, batch, mask, weight, gather) for (term, mask), weight in zip(parts, weights, strict=True)]
     return Plan(
         terms=tuple(terms),
-        coefficients=torch.stack([value_at(term.scale, step) * _reduce(term, batch, mask, gather) for term, mask in parts]),
-        weights=torch.stack([_weigh(term, batch, measured, mask, step, gather) for term, mask in parts]),
+        coefficients=torch.stack([value_at(term.scale, step) * share for term, share in zip(terms, shares, strict=True)]),
+        weights=torch.stack(weights),
         credits=tuple(_credit(term, batch, measured, mask, gather) for term, mask in parts),
     )
 
@@ -104,8 +106,14 @@ def _acts_on(term: Term, batch: StepBatch, measured: Measured, gather: Gather) -
     return mask
 
 
-def _reduce(term: Term, batch: StepBatch, acting: Mask, gather: Gather) -> Float[Tensor, " row"]:
-    counted = acting if term.counts == "acting" else batch.rows_by(term.authors)
+def _reduce(term: Term, batch: StepBatch, acting: Mask, weight: Float[Tensor, " row"], gather: Gather) -> Float[Tensor, " row"]:
+    match term.counts:
+        case "acting":
+            counted = acting
+        case "written":
+            counted = batch.rows_by(term.authors)
+        case "selected":
+            counted = acting & (weight != 0.0)
     return torch.where(acting, _shares(term, batch, counted, gather), 0.0)
 
 

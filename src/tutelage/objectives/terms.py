@@ -1,6 +1,7 @@
 """A term: signal x weights x scale on the tokens of some authors, with a denominator of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from tutelage.objectives.signals import AnySignal
 from tutelage.types import Author, Capability, VerdictField
 from tutelage.types.schedules import Scalar
 from tutelage.weighting import AnyRoute, AnyWeight
-from tutelage.weighting.base import RowStatistic, verdicts_of
+from tutelage.weighting.base import Resolvable, RowStatistic, verdicts_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +64,16 @@ class Term:
     signal: AnySignal
     """What is minimised at a token."""
     weights: tuple[AnyWeight, ...] = ()
-    """Factors per token; they do not enter the denominator, so a token that is weighed out still counts as a token."""
+    """Factors per token. They do not enter the denominator, so a token that is weighed out still counts as a token, unless
+    `counts` says otherwise."""
     on: tuple[AuthorName, ...] = ("student",)
     """Whose tokens the term acts on and counts."""
     routes: tuple[AnyRoute, ...] = ()
     """Which rollouts it acts on: those that every route takes. Where the teacher could not teach, no term that asks it acts."""
-    counts: Literal["acting", "written"] = "acting"
-    """Which tokens the reduction counts: those that the term acts on, or all that its authors wrote, routed away or not. With
-    `written` several terms that share the rollouts among them also share one denominator."""
+    counts: Literal["acting", "written", "selected"] = "acting"
+    """Which tokens the reduction counts: those that the term acts on; all that its authors wrote, routed away or not; or, of
+    those that it acts on, the ones to which no weight of the whole step gives zero. With `written` several terms that share the
+    rollouts among them also share one denominator; with `selected` the term is the mean over the tokens that a choice left."""
     reduction: Reduction = TokenMean()
     """How tokens become one number."""
     scale: Scalar = 1.0
@@ -107,6 +110,11 @@ class Term:
     def verdicts(self) -> frozenset[VerdictField]:
         """What the term asks of the verifier."""
         return verdicts_of(self.signal).union(*map(verdicts_of, (*self.weights, *self.routes)))
+
+    def resolved(self, lookup: Callable[[str], int | None]) -> "Term":
+        """The same term, its weights knowing the ids of the tokens that they name."""
+        weights = (weight.resolved(lookup) if isinstance(weight, Resolvable) else weight for weight in self.weights)
+        return replace(self, weights=tuple(weights))
 
     @property
     def authors(self) -> tuple[Author, ...]:

@@ -178,7 +178,7 @@ def _build(
     recipe, training = config.recipe, config.training
     learner = Learner(
         student,
-        terms=recipe.terms,
+        terms=[term.resolved(student.tokenizer.get_vocab().get) for term in recipe.terms],
         temperatures=recipe.temperatures,
         vocab=report.vocab,
         optimiser=config.optimiser,

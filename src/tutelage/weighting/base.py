@@ -1,9 +1,9 @@
 """What a signal or a token weight sees: a chunk of rows with log-probabilities, and the two kinds of weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -202,6 +202,29 @@ class StepWeight(Protocol):
             step: Optimiser step, for settings that move.
             gather: Shows the values of the other processes.
         """
+        ...
+
+
+@runtime_checkable
+class DrawingWeight(Protocol):
+    """A weight of the whole step that draws, by the rows' noise: what it gives one token depends on the others' noise too.
+
+    `lab.exact`, which integrates over noise row by row, cannot take its mean.
+    """
+
+    scope: ClassVar[Literal["step"]]
+    draws: ClassVar[Literal[True]]
+
+
+Part = TypeVar("Part")
+
+
+@runtime_checkable
+class Resolvable(Protocol):
+    """A part of a recipe that names tokens by their text, which a tokenizer has to turn into ids."""
+
+    def resolved(self: Part, lookup: Callable[[str], int | None]) -> Part:
+        """The same part with the ids of the tokens that the vocabulary has."""
         ...
 
 

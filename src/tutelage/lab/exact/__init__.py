@@ -2,7 +2,7 @@
 
 from tutelage.lab.exact.comparison import Bias, Comparison, Row, compare
 from tutelage.lab.exact.costs import Cost, cost_of
-from tutelage.lab.exact.estimator import PROVIDED, Moments, moments
+from tutelage.lab.exact.estimator import Moments, moments, obstacle
 from tutelage.lab.exact.fitting import end_of_ramps, fit
 from tutelage.lab.exact.outcomes import outcomes
 from tutelage.lab.exact.targets import Target, sequence_level, token_level
@@ -10,7 +10,6 @@ from tutelage.lab.exact.world import MOST_OUTCOMES, Size, World, make
 
 __all__ = [
     "MOST_OUTCOMES",
-    "PROVIDED",
     "Bias",
     "Comparison",
     "Cost",
@@ -25,6 +24,7 @@ __all__ = [
     "fit",
     "make",
     "moments",
+    "obstacle",
     "outcomes",
     "sequence_level",
     "token_level",

@@ -21,13 +21,28 @@ from tutelage.objectives.panels import walk
 from tutelage.objectives.plan import Plan, measures_needed, statistics_needed
 from tutelage.recipes import Recipe
 from tutelage.types import FullSignal, Head, StepBatch, TeacherSignal
-from tutelage.weighting import RandomWeight
+from tutelage.weighting import DrawingWeight, RandomWeight
 
 PROVIDED = FullSignal.provides - {"hidden"}
 """What a tabular teacher can give: probabilities, and no states that would mean anything."""
 
 ROUNDING = 1e-13
 """A gradient of a smaller norm is what rounding leaves of zero."""
+
+
+def obstacle(recipe: Recipe) -> str | None:
+    """What keeps the oracle from a recipe and what to do about it, to be read after the recipe's name; none if nothing does."""
+    if missing := recipe.needs - PROVIDED:
+        return (
+            f"needs {sorted(missing)} of its teacher, and the exact oracle's tables have probabilities only. Give its terms "
+            "other signals, or compare it in training."
+        )
+    if drawing := [weight.kind for term in recipe.terms for weight in term.weights if isinstance(weight, DrawingWeight)]:
+        return (
+            f"draws a share of all tokens of a step ({', '.join(drawing)}), and the exact oracle takes means over noise token "
+            "by token. Leave the weight out, or compare it in training."
+        )
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,13 +83,10 @@ def moments(world: World, recipe: Recipe, *, step: int = 0, most: int = MOST_OUT
         most: Bound on the number of outcomes.
 
     Raises:
-        ConfigError: There are too many outcomes, or a term asks for what a table does not have: hidden states, spans.
+        ConfigError: There are too many outcomes, or there is an `obstacle`.
     """
-    if missing := recipe.needs - PROVIDED:
-        raise ConfigError(
-            f"Recipe {recipe.name!r} needs {sorted(missing)} of its teacher, and the exact oracle's tables have probabilities "
-            "only. Give its terms other signals, or compare it in training."
-        )
+    if reason := obstacle(recipe):
+        raise ConfigError(f"Recipe {recipe.name!r} {reason}")
     value, count, second = 0.0, 0, 0.0
     mean = torch.zeros_like(world.student)
     for outcome in outcomes(world, recipe.rollouts, step=step, most=most):

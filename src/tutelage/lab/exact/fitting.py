@@ -5,14 +5,15 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from tutelage.recipes import Recipe
-from tutelage.types.schedules import Cosine, Linear
+from tutelage.types.schedules import Cosine, Linear, Phases
 
 
 def fit(recipe: Recipe, *, vocab: int, most_n: int) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe for a small vocabulary and few responses per prompt.
 
     In every part of the recipe a field named `k`, a number of vocabulary entries, is lowered to the vocabulary, where it takes
-    all entries; and a field named `n`, responses per prompt, is lowered to `most_n`.
+    all entries; and a field named `n`, responses per prompt, is lowered to `most_n`. Tokens that a recipe names by their text
+    are not in this vocabulary.
 
     Args:
         recipe: As in training.
@@ -31,12 +32,19 @@ def fit(recipe: Recipe, *, vocab: int, most_n: int) -> tuple[Recipe, tuple[str, 
         notes[f"{type(owner).__name__}.{name} lowered from {old} to {bounds[name]}"] = None
         return bounds[name]
 
-    return rewritten(recipe, lowered), tuple(notes)
+    fitted = rewritten(recipe, lowered)
+    return replace(fitted, terms=tuple(term.resolved(_no_text) for term in fitted.terms)), tuple(notes)
+
+
+def _no_text(token: str) -> None:
+    """The world's tokens are numbers and nothing else."""
 
 
 def end_of_ramps(recipe: Recipe) -> int:
     """The optimiser step from which on nothing in the recipe moves any more."""
-    return max((part.steps for part in parts(recipe) if isinstance(part, Linear | Cosine)), default=0)
+    ramps = (part.steps for part in parts(recipe) if isinstance(part, Linear | Cosine))
+    phases = (start for part in parts(recipe) if isinstance(part, Phases) for start in part.starts)
+    return max((*ramps, *phases), default=0)
 
 
 def rewritten(part: Any, change: Callable[[Any, str, Any], Any]) -> Any:
