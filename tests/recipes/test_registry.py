@@ -16,6 +16,11 @@ KNOBS = {
     "withheld_column": "secrets",
     "experts": {"algebra": "folder"},
     "default": "expert",
+    "reference": "some/model",
+    "include_sampled": True,
+    "score": "either",
+    "student_prefers": "likely",
+    "skip_first": ("<",),
 }
 """Another value than the default, where one less or one more does not do."""
 

@@ -31,3 +31,12 @@ class Card:
     """A property that holds exactly and that a test holds us to."""
     differs: str = ""
     """Where our default differs from the paper or a constant is unknown there, and why."""
+
+
+def responses(default: int) -> Knob:
+    """The knob for how many responses a prompt gets."""
+    return Knob(name="n", default=repr(default), meaning="responses per prompt")
+
+
+LENGTH = Knob(name="max_new_tokens", default="256", meaning="longest response in tokens")
+"""The knob for how long a response may become."""

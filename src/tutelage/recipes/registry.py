@@ -11,10 +11,14 @@ from pydantic import ValidationError, validate_call
 from tutelage.errors import ConfigError, nearest
 from tutelage.recipes import (
     baselines,
+    estimators,
     experts,
     horizons,
     rewards,
+    routing,
     self_distillation,
+    supports,
+    token_weights,
     views,
     white_box,
 )
@@ -66,6 +70,10 @@ def _entries(*families: ModuleType) -> Mapping[str, Entry]:
 REGISTRY: Mapping[str, Entry] = _entries(
     baselines,
     white_box,
+    supports,
+    estimators,
+    token_weights,
+    routing,
     horizons,
     self_distillation,
     views,

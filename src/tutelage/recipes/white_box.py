@@ -18,15 +18,12 @@ from tutelage.objectives import (
 )
 from tutelage.objectives.divergences import Support
 from tutelage.objectives.signals import AnySignal
-from tutelage.recipes.cards import Card, Knob
+from tutelage.recipes.cards import LENGTH, Card, Knob, responses
 from tutelage.recipes.recipe import Recipe
 from tutelage.rollouts.sources import MixedRollouts, Sampling, StudentRollouts, TeacherPrefixRollouts
 from tutelage.teachers.parts import ModelTeacher
 from tutelage.types.schedules import Cosine
 from tutelage.weighting import TrustMask
-
-_LENGTH = Knob(name="max_new_tokens", default="256", meaning="longest response in tokens")
-_N = Knob(name="n", default="4", meaning="responses per prompt")
 
 
 def generalised_divergence(beta: float, *, support: Support = FullVocabulary()) -> AnySignal:
@@ -76,7 +73,7 @@ GKD = Card(
         ),
         Knob(name="student_fraction", default="0.5", meaning="probability that a batch is the student's (the paper's lambda)"),
         Knob(name="n", default="1", meaning="responses per prompt in the student's batches"),
-        _LENGTH,
+        LENGTH,
     ),
     settings="temperature 1; the paper finds student_fraction = 1 best",
     exact_check="JSD_0.5 is symmetric and at most log 2; it is zero only where both sides agree; JSD_beta / beta -> forward KL",
@@ -120,7 +117,7 @@ OPD = Card(
         "alone: no return, no group baseline, no reward."
     ),
     knobs=(
-        _N,
+        responses(4),
         Knob(name="coefficient", default="1.0", meaning="factor on the log-ratio (kl_penalty_coef)"),
         Knob(
             name="discount",
@@ -128,7 +125,7 @@ OPD = Card(
             meaning="weight of later log-ratios in a token's return (kl_discount_factor); 1 is the whole response's",
         ),
         Knob(name="importance_cap", default="None", meaning="bound on pi_S / pi_mu; public scripts use 5"),
-        _LENGTH,
+        LENGTH,
     ),
     settings="learning rate 1e-6 to 1e-5 for whole models, 1e-4 for LoRA",
     exact_check="the mean of A grad log pi_S over all tokens is -grad KL(pi_S || pi_T); the mean of A is -KL(pi_S || pi_T)",
@@ -165,8 +162,8 @@ VOPD = Card(
     ),
     knobs=(
         Knob(name="baseline_k", default="100", meaning="student's likeliest entries in the baseline; 0 takes all"),
-        Knob(name="n", default="1", meaning="responses per prompt"),
-        _LENGTH,
+        responses(1),
+        LENGTH,
     ),
     settings="learning rate 1e-5, LoRA rank 64 alpha 128, 2,048 new tokens, accumulation 64, temperature 1",
     exact_check="the mean gradient is that of the reverse KL for every baseline; the variance is lower; k = V is the full KL",
@@ -231,8 +228,8 @@ TROPD = Card(
         Knob(name="prefix_scale", default="0.001", meaning="factor on the forward KL over the teacher's prefix (beta)"),
         Knob(name="prefix_steps", default="200", meaning="steps until the prefix is gone; 0 switches the guidance off"),
         Knob(name="forced_trust", default="False", meaning="trust every token: the limit case that leaves plain OPD"),
-        _N,
-        _LENGTH,
+        responses(4),
+        LENGTH,
     ),
     settings="200 steps, learning rate 5e-6, 128 prompts x 4 responses, up to 8,096 tokens",
     exact_check="the mean acceptance under the student is 1 - TV; teacher = student trusts every token and gives no gradient",
