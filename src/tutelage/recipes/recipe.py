@@ -9,7 +9,14 @@ from pydantic import Field
 from tutelage.errors import ConfigError
 from tutelage.objectives import Temperatures, Term
 from tutelage.objectives.compositions import AnyComposition
-from tutelage.rollouts.sources import AnyRollouts, MixedRollouts, TeacherPrefixRollouts, TeacherRollouts
+from tutelage.rollouts.sources import (
+    AnyRollouts,
+    BlendedRollouts,
+    MixedRollouts,
+    TeacherPrefixRollouts,
+    TeacherRollouts,
+    WatchedRollouts,
+)
 from tutelage.teachers.parts import AnyTeacher, RoutedTeacher
 from tutelage.types import Capability, VerdictField
 from tutelage.weighting.base import verdicts_of
@@ -45,8 +52,8 @@ class Recipe:
             raise ConfigError(f"Recipe {self.name!r} needs terms with different names, got {names}.")
         self._require_names()
         needs = self.needs_of(MAIN_TEACHER)
-        if self.teacher is None and (needs or self.teacher_writes):
-            reason = "its rollouts are the teacher's" if self.teacher_writes else f"its terms need {sorted(needs)} of one"
+        if self.teacher is None and (needs or self.teacher_writes or self.teacher_reads_along):
+            reason = f"its terms need {sorted(needs)} of one" if needs else f"its rollouts ({self.rollouts.kind!r}) need one"
             raise ConfigError(f"Recipe {self.name!r} has no teacher, but {reason}. Give it one: --recipe.teacher.model MODEL.")
 
     def _require_names(self) -> None:
@@ -105,3 +112,8 @@ class Recipe:
             and self.rollouts.otherwise == "teacher"
             and self.rollouts.student_fraction < 1.0
         )
+
+    @property
+    def teacher_reads_along(self) -> bool:
+        """Whether the teacher looks at each token before the student draws it."""
+        return isinstance(self.rollouts, BlendedRollouts | WatchedRollouts)

@@ -1,6 +1,17 @@
 """Who writes the responses, and how tokens are drawn."""
 
+from tutelage.rollouts.guided import LockstepSampler
 from tutelage.rollouts.sample import Aids, Prompt, RolloutWriter, Text, given_responses
 from tutelage.rollouts.sampler import CachedSampler, Sample, Sampler
 
-__all__ = ["Aids", "CachedSampler", "Prompt", "RolloutWriter", "Sample", "Sampler", "Text", "given_responses"]
+__all__ = [
+    "Aids",
+    "CachedSampler",
+    "LockstepSampler",
+    "Prompt",
+    "RolloutWriter",
+    "Sample",
+    "Sampler",
+    "Text",
+    "given_responses",
+]

@@ -28,7 +28,7 @@ class Next:
     """Rows that end here without an end of sequence; None where none does."""
 
 
-Choose = Callable[[Sequence[Float[Tensor, "row width"]], Int[Tensor, " row"], Float[Tensor, " row"]], Next]
+Choose = Callable[[Sequence[Float[Tensor, "row _"]], Int[Tensor, " row"], Float[Tensor, " row"]], Next]
 """From each reader's last states, the rows' places in the call and their uniform numbers to what follows."""
 
 

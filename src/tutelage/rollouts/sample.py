@@ -5,7 +5,8 @@ from typing import Any, final
 
 from tutelage.errors import DataError
 from tutelage.rollouts.sampler import Sampler
-from tutelage.rollouts.sources import AnyRollouts
+from tutelage.rollouts.sources import AnyRollouts, BlendedRollouts, WatchedRollouts
+from tutelage.rollouts.writers.beside import BlendedWriter, WatchedWriter
 from tutelage.rollouts.writers.desk import Aids, Desk, Prompt, Text, Writer
 from tutelage.rollouts.writers.plain import PlainWriter, given_responses
 from tutelage.types import Rollout
@@ -62,7 +63,13 @@ class RolloutWriter:
 
 
 def _writer_of(source: AnyRollouts, desk: Desk) -> Writer:
-    return PlainWriter(source, desk)
+    match source:
+        case BlendedRollouts():
+            return BlendedWriter(source, desk)
+        case WatchedRollouts():
+            return WatchedWriter(source, desk)
+        case _:
+            return PlainWriter(source, desk)
 
 
 def _require_tokens(prompt: Prompt) -> None:

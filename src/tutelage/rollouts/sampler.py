@@ -64,7 +64,7 @@ class CachedSampler:
         stops = self._stops.to(model.device)
 
         def following(
-            states: Sequence[Float[Tensor, "row width"]], places: Int[Tensor, " row"], chance: Float[Tensor, " row"]
+            states: Sequence[Float[Tensor, "row _"]], places: Int[Tensor, " row"], chance: Float[Tensor, " row"]
         ) -> Next:
             return self._next(states[0], sampling, chance)
 

@@ -9,7 +9,7 @@ import torch
 
 from tutelage import data, teachers, verifiers
 from tutelage.data import PromptOrder
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError
 from tutelage.models import LanguageModel, ModelSource, chat, load
 from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
 from tutelage.rollouts import CachedSampler, Prompt, RolloutWriter, Text, given_responses
@@ -18,7 +18,8 @@ from tutelage.run.evaluating import Evaluator
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
-from tutelage.teachers import AnyScorer, Teacher
+from tutelage.run.writing import build_writer, student_sampler
+from tutelage.teachers import AnyScorer
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
 from tutelage.training.learner import Learner
 from tutelage.training.teaching import Teaching
@@ -79,14 +80,6 @@ def assemble(config: RunConfig) -> Assembled:
     if config.training.gradient_checkpointing:
         student.model.activation_checkpointing_enable()
     return _build(config, report, student, models, verifier, examples, held_out)
-
-
-def sampling_precision(learner: Learner) -> torch.dtype | None:
-    """Reduced precision of the student's forward while it writes; none on a CPU.
-
-    One token at a time a CPU would turn the weights to the reduced type again and again, which takes longer than the products.
-    """
-    return learner.precision if learner.student.device.type == "cuda" else None
 
 
 def prompt_order(config: RunConfig, assembled: Assembled) -> Callable[[int], list[Prompt]]:
@@ -200,7 +193,7 @@ def _build(
     teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
-    sampler = _sampler(student, report, autocast=sampling_precision(learner))
+    sampler = student_sampler(student, report, learner)
     held_out_prompts = read(held_out)
     return Assembled(
         student=student,
@@ -212,7 +205,7 @@ def _build(
         prompts=read(examples),
         held_out=held_out_prompts,
         verifier=verifier,
-        writer=_writer(config, report, sampler, teacher, text),
+        writer=build_writer(config, report, learner, teacher=teacher, sampler=sampler, text=text),
         learner=learner,
         teaching=Teaching(
             teacher if recipe.needs_of(MAIN_TEACHER) else None,
@@ -222,32 +215,6 @@ def _build(
         ),
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
     )
-
-
-def _writer(
-    config: RunConfig, report: PreflightReport, sampler: CachedSampler, teacher: AnyScorer | None, text: Text
-) -> RolloutWriter:
-    rollouts = config.recipe.rollouts
-    if not isinstance(teacher, Teacher) or not config.recipe.teacher_writes:
-        return RolloutWriter(rollouts, student=sampler, text=text, seed=config.seed)
-    return RolloutWriter(
-        rollouts,
-        student=sampler,
-        text=text,
-        seed=config.seed,
-        teacher=_sampler(teacher.model, report),
-        teacher_reads=partial(_read_by_teacher, teacher),
-    )
-
-
-def _read_by_teacher(teacher: Teacher, prompt: Prompt) -> list[int]:
-    read = teacher.prompt(prompt.example, read_by_student=prompt.token_ids)
-    if read.token_ids is None:
-        raise DataError(
-            f"The teacher cannot write to example {prompt.example.id!r} ({read.reason}), but the recipe lets it write. Fill "
-            "the column that its context shows, or drop the row."
-        )
-    return read.token_ids.tolist()
 
 
 def _evaluator(
@@ -291,10 +258,6 @@ def _given_texts(prompts: Sequence[Prompt], text: Text, limit: int) -> list[Roll
     """The held-out data's own responses, where it has any."""
     given = [prompt for prompt in prompts if prompt.example.response is not None]
     return given_responses(given, text=text, column="response", max_tokens=limit)
-
-
-def _sampler(model: LanguageModel, report: PreflightReport, *, autocast: torch.dtype | None = None) -> CachedSampler:
-    return CachedSampler(model, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=autocast)
 
 
 def _text(student: LanguageModel, report: PreflightReport) -> Text:

@@ -10,6 +10,7 @@ from tutelage.recipes import Recipe
 from tutelage.recipes.recipe import MAIN_TEACHER
 from tutelage.rollouts.sources import (
     AnyRollouts,
+    BlendedRollouts,
     DatasetRollouts,
     MixedRollouts,
     ResponseColumn,
@@ -17,6 +18,7 @@ from tutelage.rollouts.sources import (
     StudentRollouts,
     TeacherPrefixRollouts,
     TeacherRollouts,
+    WatchedRollouts,
 )
 from tutelage.teachers.contexts import reference_of
 from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, RoutedTeacher, SelfTeacher
@@ -141,7 +143,7 @@ def response_column(rollouts: AnyRollouts) -> ResponseColumn | None:
 def writers_of(rollouts: AnyRollouts) -> frozenset[AuthorName]:
     """Who may write a token."""
     match rollouts:
-        case StudentRollouts():
+        case StudentRollouts() | BlendedRollouts() | WatchedRollouts():
             return frozenset({"student"})
         case DatasetRollouts():
             return frozenset({"dataset"})
@@ -163,10 +165,10 @@ def _check_teacher(recipe: Recipe) -> list[str]:
             )
         case SelfTeacher(update=Live(), context=NoContext(), template_options=options) if not options:
             return ["The teacher is the student itself under the same prompt: every divergence between them is zero."]
-        case RoutedTeacher() if recipe.teacher_writes:
+        case RoutedTeacher() if recipe.teacher_writes or recipe.teacher_reads_along:
             raise PreflightError(
-                f"The rollouts of recipe {recipe.name!r} ({recipe.rollouts.kind!r}) are the teacher's, and several experts do "
-                "not write. Let the student write, or give one model as the teacher."
+                f"The rollouts of recipe {recipe.name!r} ({recipe.rollouts.kind!r}) ask the teacher for tokens, and several "
+                "experts do not write. Let the student write alone, or give one model as the teacher."
             )
         case None if unused := sorted(recipe.needs):
             raise PreflightError(f"Recipe {recipe.name!r} has no teacher, but its terms need {unused} of one.")

@@ -15,8 +15,9 @@ from tutelage.recipes.white_box import gkd
 from tutelage.rollouts.sample import Prompt, RolloutWriter
 from tutelage.rollouts.sampler import CachedSampler, Sample
 from tutelage.rollouts.sources import Sampling
-from tutelage.run.assembly import Assembled, assemble, sampling_precision
+from tutelage.run.assembly import Assembled, assemble
 from tutelage.run.config import RunConfig
+from tutelage.run.writing import sampling_precision
 from tutelage.training import loop
 from tutelage.training.loop import Parts, StepRecord
 from tutelage.training.measuring import groups, padded_tokens

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.errors import ConfigError
-from tutelage.lab.exact.outcomes import outcomes
+from tutelage.lab.exact.outcomes import beyond_tables, outcomes
 from tutelage.lab.exact.world import MOST_OUTCOMES, World
 from tutelage.objectives import Budget, evaluate, measure, plan
 from tutelage.objectives.panels import walk
@@ -42,7 +42,7 @@ def obstacle(recipe: Recipe) -> str | None:
             f"draws a share of all tokens of a step ({', '.join(drawing)}), and the exact oracle takes means over noise token "
             "by token. Leave the weight out, or compare it in training."
         )
-    return None
+    return beyond_tables(recipe.rollouts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

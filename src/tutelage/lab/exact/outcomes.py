@@ -11,15 +11,18 @@ from torch import Tensor
 
 from tutelage.errors import ConfigError
 from tutelage.lab.exact.world import MOST_OUTCOMES, Size, World
+from tutelage.math.behaviour import within_ball
 from tutelage.rollouts.drawing import distribution
 from tutelage.rollouts.sources import (
     AnyRollouts,
+    BlendedRollouts,
     DatasetRollouts,
     MixedRollouts,
     Sampling,
     StudentRollouts,
     TeacherPrefixRollouts,
     TeacherRollouts,
+    WatchedRollouts,
 )
 from tutelage.types import Author, Rollout, StepBatch, Verdict
 from tutelage.types.schedules import value_at
@@ -61,6 +64,8 @@ class Case:
     sampling: Sampling
     authors: tuple[Author, ...]
     """Who writes, by the token's place in the response; nothing is written beyond the last of them."""
+    radius: float = 0.0
+    """In nats: how far the student's draws may be pulled towards the teacher."""
 
 
 def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
@@ -73,6 +78,9 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
         source: The recipe's choice.
         length: Stands in for its `max_new_tokens`.
         step: Optimiser step, for a source that moves.
+
+    Raises:
+        ConfigError: What the source writes depends on more than the tables: on earlier steps, or on a conversation.
     """
 
     def written(sampling: Sampling, author: Author, probability: float = 1.0) -> Case:
@@ -98,6 +106,22 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
             theirs = round(value_at(source.prefix_fraction, step) * length)
             authors = (Author.TEACHER,) * theirs + (Author.STUDENT,) * (length - theirs)
             return [Case(probability=1.0, sampling=sampling, authors=authors)]
+        case BlendedRollouts(sampling=sampling, radius=radius):
+            return [replace(written(sampling, Author.STUDENT), radius=value_at(radius, step))]
+        case WatchedRollouts():
+            raise ConfigError(f"The recipe {beyond_tables(source)}")
+
+
+def beyond_tables(source: AnyRollouts) -> str | None:
+    """Why what a source writes cannot be listed, to be read after the recipe's name; none where it can."""
+    match source:
+        case WatchedRollouts():
+            return (
+                f"has rollouts ({source.kind!r}) that depend on what was written in earlier steps, and the exact oracle's tables "
+                "know one step only. Compare it in training."
+            )
+        case _:
+            return None
 
 
 def outcomes(world: World, source: AnyRollouts, *, step: int = 0, most: int = MOST_OUTCOMES) -> Iterator[Outcome]:
@@ -133,6 +157,8 @@ def _draws(world: World, case: Case, prompt: int) -> list[Draw]:
     """The responses to a prompt that can be written."""
     teacher = world.teachers["teacher"]
     student = distribution(world.student, case.sampling)
+    if case.radius > 0.0:
+        student = within_ball(student, distribution(teacher, case.sampling), radius=case.radius)
     log_probs = {
         Author.STUDENT: student,
         Author.TEACHER: distribution(teacher, case.sampling),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tutelage.rollouts.sources.beside import BlendedRollouts, WatchedRollouts
 from tutelage.rollouts.sources.plain import (
     DatasetRollouts,
     MixedRollouts,
@@ -14,11 +15,19 @@ from tutelage.rollouts.sources.plain import (
 from tutelage.rollouts.sources.sampling import ResponseColumn, Sampling
 
 AnyRollouts = Annotated[
-    StudentRollouts | DatasetRollouts | TeacherRollouts | MixedRollouts | TeacherPrefixRollouts, Field(discriminator="kind")
+    StudentRollouts
+    | DatasetRollouts
+    | TeacherRollouts
+    | MixedRollouts
+    | TeacherPrefixRollouts
+    | BlendedRollouts
+    | WatchedRollouts,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
     "AnyRollouts",
+    "BlendedRollouts",
     "DatasetRollouts",
     "MixedRollouts",
     "ResponseColumn",
@@ -26,4 +35,5 @@ __all__ = [
     "StudentRollouts",
     "TeacherPrefixRollouts",
     "TeacherRollouts",
+    "WatchedRollouts",
 ]

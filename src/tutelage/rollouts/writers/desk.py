@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tutelage.rollouts.sampler import Sample, Sampler
+from tutelage.rollouts.guided import GuidedSampler
+from tutelage.rollouts.samples import Sample, Sampler
 from tutelage.types import Author, Example, Rollout
 
 
@@ -36,6 +37,8 @@ class Aids:
 
     controls: Mapping[str, float] = field(default_factory=dict[str, float])
     """Values of controlled settings by name, as they are when a step is written; whoever moves them keeps the mapping."""
+    together: GuidedSampler | None = None
+    """Student and teacher in one loop, for sources in which the teacher reads along."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

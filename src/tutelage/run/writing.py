@@ -1,0 +1,78 @@
+"""The writer of a run: whose samplers it gets, and what else its source uses."""
+
+from functools import partial
+
+import torch
+
+from tutelage.errors import DataError
+from tutelage.models import LanguageModel
+from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Text
+from tutelage.run.config import RunConfig
+from tutelage.run.preflight import PreflightReport
+from tutelage.teachers import AnyScorer, Teacher
+from tutelage.training.learner import Learner
+
+
+def build_writer(
+    config: RunConfig,
+    report: PreflightReport,
+    learner: Learner,
+    *,
+    teacher: AnyScorer | None,
+    sampler: CachedSampler,
+    text: Text,
+) -> RolloutWriter:
+    """What carries the recipe's source out.
+
+    Args:
+        config: With the recipe and the seed.
+        report: What student and teacher share.
+        learner: With the student that is trained, and its precision.
+        teacher: The recipe's own.
+        sampler: Of the student.
+        text: Between ids and text.
+    """
+    recipe = config.recipe
+    if not isinstance(teacher, Teacher) or not (recipe.teacher_writes or recipe.teacher_reads_along):
+        return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed)
+    together = LockstepSampler(
+        learner.student,
+        teacher.model,
+        vocab=report.vocab,
+        stop_token_ids=report.stop_token_ids,
+        autocast=sampling_precision(learner),
+    )
+    return RolloutWriter(
+        recipe.rollouts,
+        student=sampler,
+        text=text,
+        seed=config.seed,
+        teacher=CachedSampler(teacher.model, vocab=report.vocab, stop_token_ids=report.stop_token_ids),
+        teacher_reads=partial(_read_by, teacher),
+        aids=Aids(together=together if recipe.teacher_reads_along else None),
+    )
+
+
+def student_sampler(student: LanguageModel, report: PreflightReport, learner: Learner) -> CachedSampler:
+    """Samples from the student as it is."""
+    return CachedSampler(
+        student, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=sampling_precision(learner)
+    )
+
+
+def sampling_precision(learner: Learner) -> torch.dtype | None:
+    """Reduced precision of the student's forward while it writes; none on a CPU.
+
+    One token at a time a CPU would turn the weights to the reduced type again and again, which takes longer than the products.
+    """
+    return learner.precision if learner.student.device.type == "cuda" else None
+
+
+def _read_by(teacher: Teacher, prompt: Prompt) -> list[int]:
+    read = teacher.prompt(prompt.example, read_by_student=prompt.token_ids)
+    if read.token_ids is None:
+        raise DataError(
+            f"The teacher cannot write to example {prompt.example.id!r} ({read.reason}), but the recipe lets it write. Fill "
+            "the column that its context shows, or drop the row."
+        )
+    return read.token_ids.tolist()
