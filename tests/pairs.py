@@ -11,7 +11,7 @@ from tutelage.data import DataSource
 from tutelage.evaluation import EvaluationSettings
 from tutelage.lab.tiny_models import Shape, make_model, make_tokenizer
 from tutelage.models import ModelSource
-from tutelage.recipes import Recipe
+from tutelage.recipes import Recipe, behaviour, horizons
 from tutelage.run.config import RunConfig
 from tutelage.training.settings import CheckpointSettings, OptimiserSettings, TrainingSettings
 from tutelage.verifiers import ExactMatch
@@ -25,6 +25,10 @@ RECIPES: dict[str, Callable[[str], Recipe]] = {
     "opd": lambda teacher: recipes.opd(teacher, n=2, max_new_tokens=MAX_NEW_TOKENS),
     "vopd": lambda teacher: recipes.vopd(teacher, baseline_k=5, max_new_tokens=MAX_NEW_TOKENS),
     "tropd": lambda teacher: recipes.tropd(teacher, k=4, prefix_steps=3, n=2, max_new_tokens=MAX_NEW_TOKENS),
+    "trb": lambda teacher: behaviour.trb(teacher, warmup_steps=3, k=5, max_new_tokens=MAX_NEW_TOKENS),
+    "kat": lambda teacher: horizons.kat(
+        teacher, window=2, count=1, min_fill=4, warmup_steps=1, k=5, max_new_tokens=MAX_NEW_TOKENS
+    ),
     "opsd": lambda teacher: recipes.opsd(max_new_tokens=MAX_NEW_TOKENS, average_rate=0.1),
 }
 """Every method, small enough for the alphabet and quick enough for a test."""

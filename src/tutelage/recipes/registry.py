@@ -11,6 +11,7 @@ from pydantic import ValidationError, validate_call
 from tutelage.errors import ConfigError, nearest
 from tutelage.recipes import (
     baselines,
+    behaviour,
     estimators,
     experts,
     horizons,

@@ -117,8 +117,8 @@ def beyond_tables(source: AnyRollouts) -> str | None:
     match source:
         case WatchedRollouts():
             return (
-                f"has rollouts ({source.kind!r}) that depend on what was written in earlier steps, and the exact oracle's tables "
-                "know one step only. Compare it in training."
+                f"has rollouts ({source.kind!r}) that depend on what was written in earlier steps, and the exact oracle's "
+                "tables know one step only. Compare it in training."
             )
         case _:
             return None
