@@ -75,6 +75,7 @@ REGISTRY: Mapping[str, Entry] = _entries(
     estimators,
     token_weights,
     routing,
+    behaviour,
     horizons,
     self_distillation,
     views,
