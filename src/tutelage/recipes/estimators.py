@@ -164,7 +164,7 @@ def eopd(
 EOPD = Card(
     title="Entropy-aware on-policy distillation",
     paper="2603.07079",
-    equation="mean_t { clipped sampled RKL + alpha 1[H_T > tau] sum_{v in K_T} q~ log(q~ / pi_S)(v | s_t) }",
+    equation="mean_t { clipped sampled RKL + alpha 1[H_T > tau] sum_{v in K_T} q~ log(q~ / p~)(v | s_t) }",
     summary=(
         "Sampled-token OPD, clipped as in PPO; at tokens where the teacher's entropy exceeds tau the forward KL on its "
         "likeliest entries is added, so that the student keeps the teacher's alternatives."
