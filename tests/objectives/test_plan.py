@@ -1,7 +1,6 @@
 """Coefficients against sums by hand; splitting a step in any way changes nothing, over processes as well."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import dense
+from parallel import in_processes
 from tutelage import objectives as o
 from tutelage.errors import ConfigError
 from tutelage.objectives.plan import statistics_needed
@@ -33,34 +33,6 @@ def terms(reduction: o.Term | object = o.TokenMean()) -> list[o.Term]:
 def measured(problem: dense.Problem) -> dict[str, Tensor]:
     """Statistics of a whole step."""
     return o.measure(problem.batch, hidden=problem.hidden, head=problem.head, teachers=problem.teachers)
-
-
-def in_processes(works: Sequence[Callable[[Gather], o.Plan]]) -> list[o.Plan]:
-    """Run each work as if it were one process; their gathers meet, and whoever calls too seldom breaks the others."""
-    slots: list[Tensor] = [torch.empty(0)] * len(works)
-    barrier = threading.Barrier(len(works), timeout=20.0)
-    plans: dict[int, o.Plan] = {}
-
-    def process(rank: int) -> None:
-        def gather(local: Tensor) -> Tensor:
-            slots[rank] = local
-            barrier.wait()
-            together = torch.cat(slots)
-            barrier.wait()
-            return together
-
-        try:
-            plans[rank] = works[rank](gather)
-        except threading.BrokenBarrierError:
-            return
-
-    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(plans) == len(works), "the processes called gather a different number of times"
-    return [plans[rank] for rank in range(len(works))]
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS, ids=lambda reduction: reduction.kind)

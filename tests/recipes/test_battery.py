@@ -1,6 +1,6 @@
 """What must hold for every recipe: the battery runs over the registry, so a new method is covered when it is registered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -10,10 +10,11 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 import dense
+from parallel import in_processes
 from tutelage import objectives as o
 from tutelage.recipes import REGISTRY, Recipe
 from tutelage.teachers.parts import AnyTeacher
-from tutelage.types import Author, Capability, ComposedSignal, FullSignal, Head, StepBatch
+from tutelage.types import Author, Capability, ComposedSignal, FullSignal, Gather, Head, StepBatch
 
 VOCAB = 160
 """At least as large as any default k."""
@@ -144,6 +145,23 @@ def test_no_split_and_no_order_of_the_step_changes_anything(recipe, pieces):
     assert abs(loss - whole.loss.item()) <= 1e-6 * size
     for ours, theirs in zip(gradients, expected, strict=True):
         assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
+
+
+@every_recipe
+@pytest.mark.parametrize("cut", [0, 2, 4])
+def test_two_processes_that_share_the_prompts_plan_what_one_does(recipe, cut):
+    given = step_of(recipe)
+    measured, whole = dense.measure(given, recipe.terms), whole_plan(recipe.terms, given)
+
+    def process(rows: Tensor) -> Callable[[Gather], o.Plan]:
+        mine = {name: values[rows] for name, values in measured.items()}
+        return lambda gather: o.plan(recipe.terms, given.batch.select(rows), measured=mine, gather=gather)
+
+    halves = [mask.nonzero().squeeze(-1) for mask in (given.batch.rollout < cut, given.batch.rollout >= cut)]
+    plans = in_processes([process(rows) for rows in halves])
+    for name in ("coefficients", "weights"):
+        found = torch.cat([getattr(plan, name) for plan in plans], dim=1)
+        torch.testing.assert_close(found, getattr(whole, name), rtol=1e-14, atol=0.0)
 
 
 @every_recipe

@@ -20,7 +20,6 @@ from tutelage.recipes import (
     self_distillation,
     supports,
     token_weights,
-    tools,
     views,
     white_box,
 )
@@ -82,7 +81,6 @@ REGISTRY: Mapping[str, Entry] = _entries(
     views,
     rewards,
     experts,
-    tools,
 )
 
 
