@@ -29,6 +29,10 @@ RECIPES: dict[str, Callable[[str], Recipe]] = {
     "kat": lambda teacher: horizons.kat(
         teacher, window=2, count=1, min_fill=4, warmup_steps=1, k=5, max_new_tokens=MAX_NEW_TOKENS
     ),
+    "adwin": lambda teacher: recipes.get("adwin").recipe(
+        teacher=teacher, n=2, first=2, every=1, probe=4, max_new_tokens=MAX_NEW_TOKENS
+    ),
+    "effopd": lambda teacher: recipes.get("effopd").recipe(teacher=teacher, n=2, num_prompts=4, max_new_tokens=MAX_NEW_TOKENS),
     "opsd": lambda teacher: recipes.opsd(max_new_tokens=MAX_NEW_TOKENS, average_rate=0.1),
 }
 """Every method, small enough for the alphabet and quick enough for a test."""

@@ -7,6 +7,7 @@ from tutelage.recipes import REGISTRY, get
 
 KNOBS = {
     "coefficient": 2.0,
+    "growth": 3.0,
     "forced_trust": True,
     "source": "teacher",
     "rest": "tail",
@@ -25,7 +26,11 @@ KNOBS = {
 """Another value than the default, where one less or one more does not do."""
 
 
-RELATED = {("sft", "n"): {"source": "teacher"}, ("sdpo", "student_share"): {"teacher_update": "trust_region"}}
+RELATED = {
+    ("sft", "n"): {"source": "teacher"},
+    ("sdpo", "student_share"): {"teacher_update": "trust_region"},
+    ("adwin", "high"): {"low": 0.1},
+}
 """What has to be set as well for a knob to mean anything."""
 
 

@@ -1,10 +1,15 @@
 """Methods that write only the part of a response where the teacher can still be trusted."""
 
+from dataclasses import replace
+
+from tutelage.controllers import AlignedWindow
 from tutelage.objectives import ReverseKL, Term, TopK
 from tutelage.recipes.cards import Card, Knob
 from tutelage.recipes.recipe import Recipe
+from tutelage.recipes.white_box import opd
 from tutelage.rollouts.sources import Sampling, StudentRollouts, WatchedRollouts
 from tutelage.teachers.parts import ModelTeacher
+from tutelage.types.schedules import Controlled
 
 _LENGTH = Knob(name="max_new_tokens", default="256", meaning="longest response in tokens")
 
@@ -38,6 +43,59 @@ ESR = Card(
     settings="N = 100 throughout; about 24 times cheaper than whole responses",
     exact_check="a horizon beyond the longest response changes nothing; tokens beyond it do not enter; shorter responses stay",
     differs="the sources that we read do not give the number of responses per prompt: `n` is a knob",
+)
+
+
+def adwin(
+    teacher: str = "",
+    *,
+    first: int = 512,
+    every: int = 20,
+    probe: int = 8,
+    low: float = 0.7,
+    high: float = 0.95,
+    growth: float = 1.5,
+    n: int = 4,
+    max_new_tokens: int = 256,
+) -> Recipe:
+    """Adaptive window: opd on the first tokens of a response, as many as point where the whole response points.
+
+    Reference: arXiv:2605.28396.
+    """
+    sampling, window = Sampling(n=n, max_new_tokens=max_new_tokens), Controlled(name="horizon", start=float(first))
+    return replace(
+        opd(teacher),
+        name="adwin",
+        rollouts=StudentRollouts(sampling=sampling, horizon=window),
+        controllers={"window": AlignedWindow(every=every, responses=probe, low=low, high=high, growth=growth)},
+    )
+
+
+ADWIN = Card(
+    title="Adaptive windows",
+    paper="2605.28396",
+    equation="opd on t <= h;  h <- h u where cos(g_h, g_full) < low,  h <- h / u where it is > high",
+    summary=(
+        "The student writes a window of the first h tokens and learns from the sampled log-ratio there. Every so many steps "
+        "a few whole responses show whether the window's gradient still points where the whole gradient points; the window "
+        "widens where it does not and narrows where it does."
+    ),
+    knobs=(
+        Knob(name="first", default="512", meaning="the window before the first probe, in tokens"),
+        Knob(name="every", default="20", meaning="optimiser steps between probes"),
+        Knob(name="probe", default="8", meaning="whole responses of a probe"),
+        Knob(name="low", default="0.7", meaning="averaged cosine below which the window grows"),
+        Knob(name="high", default="0.95", meaning="averaged cosine above which it shrinks"),
+        Knob(name="growth", default="1.5", meaning="factor of either"),
+        Knob(name="n", default="4", meaning="responses per prompt"),
+        _LENGTH,
+    ),
+    settings="up to 4.1 times cheaper from end to end",
+    exact_check="a window beyond the longest response is opd and its alignment is 1; an alignment of 1 never widens it",
+    differs=(
+        "the paper's thresholds, factors and probe sizes are not in the sources that we read: they are knobs. Probes are taken "
+        "between two steps, not beside them; the average forgets what was measured of another window"
+    ),
 )
 
 
@@ -113,5 +171,5 @@ KAT = Card(
     ),
 )
 
-METHODS = ((esr, ESR), (kat, KAT))
+METHODS = ((esr, ESR), (adwin, ADWIN), (kat, KAT))
 """The functions of this family with their cards."""

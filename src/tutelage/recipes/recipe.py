@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from tutelage.controllers import AnyController
 from tutelage.errors import ConfigError
 from tutelage.objectives import Temperatures, Term
 from tutelage.objectives.compositions import AnyComposition
@@ -19,6 +20,7 @@ from tutelage.rollouts.sources import (
 )
 from tutelage.teachers.parts import AnyTeacher, RoutedTeacher
 from tutelage.types import Capability, VerdictField
+from tutelage.types.schedules import controlled_in
 from tutelage.weighting.base import verdicts_of
 
 MAIN_TEACHER = "teacher"
@@ -45,12 +47,17 @@ class Recipe:
     """Teachers made of the others' distributions, or of one and the student's, by the name under which terms ask them."""
     temperatures: Temperatures = Temperatures()
     """Of the softmaxes in the loss."""
+    controllers: Mapping[str, Annotated[AnyController, Field(discriminator="kind")]] = field(
+        default_factory=dict[str, AnyController]
+    )
+    """Rules that look at finished steps and move a controlled setting or the weights, by a name of their own."""
 
     def __post_init__(self) -> None:
         names = [term.name for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"Recipe {self.name!r} needs terms with different names, got {names}.")
         self._require_names()
+        self._require_controllers()
         needs = self.needs_of(MAIN_TEACHER)
         if self.teacher is None and (needs or self.teacher_writes or self.teacher_reads_along):
             reason = f"its terms need {sorted(needs)} of one" if needs else f"its rollouts ({self.rollouts.kind!r}) need one"
@@ -82,6 +89,20 @@ class Recipe:
                 "drop them."
             )
 
+    def _require_controllers(self) -> None:
+        """Every controlled setting is moved by one controller, and no controller moves what is not there."""
+        moved, known = [part.moves for part in self.controllers.values() if part.moves is not None], self.controlled
+        if sorted(moved) != sorted(known):
+            raise ConfigError(
+                f"Recipe {self.name!r} has the controlled settings {sorted(known)}, and controllers that move {sorted(moved)}. "
+                "Each needs exactly one controller: add it under recipe.controllers, or give the setting a number."
+            )
+
+    @property
+    def controlled(self) -> Mapping[str, float]:
+        """Settings that controllers move, by name, with the values that they start with."""
+        return controlled_in((self.rollouts, self.terms, dict(self.teachers)))
+
     @property
     def needs(self) -> frozenset[Capability]:
         """What the terms ask of all teachers."""
@@ -96,7 +117,7 @@ class Recipe:
     @property
     def verdicts(self) -> frozenset[VerdictField]:
         """What the parts ask of the verifier."""
-        parts = (self.rollouts, *(teacher.context for teacher in self.teachers.values()))
+        parts = (self.rollouts, *self.controllers.values(), *(teacher.context for teacher in self.teachers.values()))
         return frozenset[VerdictField]().union(*map(verdicts_of, parts), *(term.verdicts for term in self.terms))
 
     @property

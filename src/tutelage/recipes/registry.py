@@ -20,6 +20,7 @@ from tutelage.recipes import (
     self_distillation,
     supports,
     token_weights,
+    tools,
     views,
     white_box,
 )
@@ -81,6 +82,7 @@ REGISTRY: Mapping[str, Entry] = _entries(
     views,
     rewards,
     experts,
+    tools,
 )
 
 

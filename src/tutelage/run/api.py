@@ -10,6 +10,7 @@ from tutelage.errors import CheckpointError, TutelageError
 from tutelage.evaluation import EvaluationResult
 from tutelage.run.assembly import Assembled, assemble, prompt_order
 from tutelage.run.config import RunConfig
+from tutelage.run.instruments import build_controllers
 from tutelage.run.overrides import from_tree, to_tree
 from tutelage.run.recording import RunRecorder
 from tutelage.run.stopping import stop_on_signals
@@ -155,6 +156,7 @@ def _parts(
         verifier=assembled.verifier,
         teaching=assembled.teaching,
         learner=assembled.learner,
+        controllers=build_controllers(config, assembled),
         recorder=recorder,
         evaluate=evaluate_if_due,
         checkpoints=folder.checkpoints,

@@ -46,6 +46,8 @@ class Assembled:
     learner: Learner
     teaching: Teaching
     evaluator: Evaluator | None
+    controls: dict[str, float]
+    """Settings that the recipe's controllers move, by name, as the writer reads them."""
 
 
 def device_of(config: RunConfig) -> torch.device:
@@ -195,6 +197,7 @@ def _build(
     read = partial(_prompts, student, wrap=config.wrap_prompts)
     sampler = student_sampler(student, report, learner)
     held_out_prompts = read(held_out)
+    controls = dict(recipe.controlled)
     return Assembled(
         student=student,
         teacher=teacher,
@@ -205,7 +208,7 @@ def _build(
         prompts=read(examples),
         held_out=held_out_prompts,
         verifier=verifier,
-        writer=build_writer(config, report, learner, teacher=teacher, sampler=sampler, text=text),
+        writer=build_writer(config, report, learner, teacher=teacher, sampler=sampler, text=text, controls=controls),
         learner=learner,
         teaching=Teaching(
             teacher if recipe.needs_of(MAIN_TEACHER) else None,
@@ -214,6 +217,7 @@ def _build(
             keep_untaught=any(not term.needs for term in recipe.terms),
         ),
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
+        controls=controls,
     )
 
 

@@ -100,6 +100,7 @@ class RunRecorder:
         metrics |= {f"time/{name}_seconds": spent for name, spent in record.seconds.items()}
         if record.taught.injected_fraction is not None:
             metrics["context/injected_fraction"] = record.taught.injected_fraction
+        metrics |= record.controls
         return metrics | signal_metrics(batch, update.statistics) | rollout_metrics(record.rollouts, record.verdicts)
 
     def _row(self, record: StepRecord, index: int) -> RolloutRecord:

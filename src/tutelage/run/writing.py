@@ -1,5 +1,7 @@
 """The writer of a run: whose samplers it gets, and what else its source uses."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,6 +23,7 @@ def build_writer(
     teacher: AnyScorer | None,
     sampler: CachedSampler,
     text: Text,
+    controls: Mapping[str, float],
 ) -> RolloutWriter:
     """What carries the recipe's source out.
 
@@ -31,10 +34,12 @@ def build_writer(
         teacher: The recipe's own.
         sampler: Of the student.
         text: Between ids and text.
+        controls: Values of controlled settings by name, as they are when a step is written.
     """
     recipe = config.recipe
+    aids = Aids(controls=controls)
     if not isinstance(teacher, Teacher) or not (recipe.teacher_writes or recipe.teacher_reads_along):
-        return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed)
+        return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed, aids=aids)
     together = LockstepSampler(
         learner.student,
         teacher.model,
@@ -49,7 +54,7 @@ def build_writer(
         seed=config.seed,
         teacher=CachedSampler(teacher.model, vocab=report.vocab, stop_token_ids=report.stop_token_ids),
         teacher_reads=partial(_read_by, teacher),
-        aids=Aids(together=together if recipe.teacher_reads_along else None),
+        aids=replace(aids, together=together if recipe.teacher_reads_along else None),
     )
 
 

@@ -128,6 +128,7 @@ _TIME = _family(
     ("judging_seconds", "Judging", "seconds", "down", "Wall time of the verifier."),
     ("scoring_seconds", "Scoring", "seconds", "down", "Wall time of the teacher."),
     ("update_seconds", "Update", "seconds", "down", "Wall time of loss, gradient and optimiser."),
+    ("control_seconds", "Control", "seconds", "down", "Wall time of what controllers probe and try."),
     ("evaluation_seconds", "Evaluation", "seconds", "down", "Wall time of one evaluation."),
 )
 
@@ -195,6 +196,38 @@ _CONTEXT = _family(
     ),
 )
 
+_CONTROL = _family(
+    "control",
+    (
+        "window_tokens",
+        "Window",
+        "tokens",
+        "none",
+        "Tokens of a response that the step wrote and taught.",
+    ),
+    (
+        "alignment",
+        "Alignment of the window",
+        "",
+        "none",
+        "Cosine between the gradient on the window and the gradient on whole responses, at this step's probe.",
+    ),
+    (
+        "extrapolations_accepted",
+        "Extrapolations accepted",
+        "",
+        "none",
+        "Steps beyond the weights, in the direction that they had taken, that raised the training reward.",
+    ),
+    (
+        "extrapolation_reward",
+        "Reward after extrapolation",
+        "",
+        "up",
+        "Mean reward of the greedy responses to the training prompts that decide about extrapolated steps.",
+    ),
+)
+
 _EVAL = _family(
     "eval",
     (
@@ -258,7 +291,7 @@ _EVAL = _family(
 )
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_TRAIN, *_TIME)
+    metric.name: metric for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_TRAIN, *_TIME)
 }
 """By name, in the order of the documentation."""
 
@@ -268,6 +301,7 @@ FAMILIES: dict[str, str] = {
     "rollout": "What the responses of a step look like",
     "term": "The terms of the objective, one by one",
     "context": "Privileged context",
+    "control": "Rules that move a setting or the weights",
     "train": "The optimiser step",
     "time": "Where the time goes",
 }

@@ -95,21 +95,9 @@ class Learner:
         Raises:
             NumericsError: The loss or the gradient is not finite. The weights are those from before the step.
         """
-        found = groups(batch, budget_tokens=self._training.microbatch_tokens)
-        needed = bool(statistics_needed(self._terms))
-        kept: list[Tensor] | None = None
-        self.student.model.train()
-        if needed and padded_tokens(batch, found) <= self._training.microbatch_tokens:
-            kept = [self._states(batch, group) for group in found]  # the step fits: one forward serves both phases
-        measured = self._measure(batch, signals, kept) if needed else None
-        whole = plan(self._terms, batch, step=step, measured=measured, gather=gather)
         rate = learning_rate(self._settings, step=step, num_steps=self._training.num_steps)
+        parts = self._backward(batch, signals, step=step, statistics=statistics)
         try:
-            parts = [
-                self._accumulate(group, whole, batch, signals, hidden=kept[place] if kept else None, statistics=statistics)
-                for place, group in enumerate(found)
-            ]
-            add_up_gradients(self.student.trainable_parameters())
             norm = self._clip()
         except NumericsError:
             self.optimiser.zero_grad(set_to_none=True)
@@ -119,6 +107,46 @@ class Learner:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return _combine(parts, batch, terms=self._terms, norm=norm, rate=rate)
+
+    def gradient(self, batch: StepBatch, signals: Signals, *, step: int) -> list[Tensor]:
+        """The gradient of a step that is not taken: neither weights nor the optimiser change.
+
+        Args:
+            batch: Rows, on the student's device.
+            signals: What each teacher said, aligned with the rows.
+            step: At which schedules are read.
+
+        Returns:
+            One tensor for each trainable parameter, shaped like it.
+
+        Raises:
+            NumericsError: The loss is not finite.
+        """
+        self._backward(batch, signals, step=step, statistics=False)
+        found = [torch.zeros_like(each) if each.grad is None else each.grad for each in self.student.trainable_parameters()]
+        self.optimiser.zero_grad(set_to_none=True)
+        return found
+
+    def _backward(self, batch: StepBatch, signals: Signals, *, step: int, statistics: bool) -> list[tuple[Tensor, Evaluation]]:
+        """Leave the whole batch's gradient at the parameters; none at all where the loss is not finite."""
+        found = groups(batch, budget_tokens=self._training.microbatch_tokens)
+        needed = bool(statistics_needed(self._terms))
+        kept: list[Tensor] | None = None
+        self.student.model.train()
+        if needed and padded_tokens(batch, found) <= self._training.microbatch_tokens:
+            kept = [self._states(batch, group) for group in found]  # the step fits: one forward serves both phases
+        measured = self._measure(batch, signals, kept) if needed else None
+        whole = plan(self._terms, batch, step=step, measured=measured, gather=gather)
+        try:
+            parts = [
+                self._accumulate(group, whole, batch, signals, hidden=kept[place] if kept else None, statistics=statistics)
+                for place, group in enumerate(found)
+            ]
+            add_up_gradients(self.student.trainable_parameters())
+        except NumericsError:
+            self.optimiser.zero_grad(set_to_none=True)
+            raise
+        return parts
 
     def _states(self, batch: StepBatch, group: list[int]) -> Float[Tensor, "row width"]:
         return student_states(self.student, batch, group, precision=self.precision)

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from tutelage.controllers import Controller
 from tutelage.errors import Interrupted, NumericsError
 from tutelage.models import LanguageModel
 from tutelage.rollouts.sample import Prompt, RolloutWriter
@@ -33,6 +34,8 @@ class StepRecord:
     update: Update
     seconds: dict[str, float]
     """Wall time of each phase."""
+    controls: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What controllers saw and did."""
 
 
 @runtime_checkable
@@ -59,6 +62,8 @@ class Parts:
     verifier: Verifier
     teaching: Teaching
     learner: Learner
+    controllers: Mapping[str, Controller]
+    """By name; each sees every finished step."""
     recorder: Recorder
     evaluate: Callable[[int], None]
     """Called with the steps taken so far, before the first step and after each; decides itself whether it is due."""
@@ -101,10 +106,11 @@ def train(parts: Parts, *, start: int, num_steps: int, should_stop: Callable[[],
             path = save(parts, step=step).path
             raise Interrupted(f"Stopped after {step} of {num_steps} steps as asked; the state is in {path.name}.")
         try:
-            parts.recorder.record(_step(parts, step))
+            record = _step(parts, step)
         except NumericsError:
             save(parts, step=step)
             raise
+        parts.recorder.record(_observed(parts, record))
         parts.evaluate(step + 1)
         saved = save(parts, step=step + 1) if _due(parts.checkpointing, step + 1, num_steps) else None
     return saved or save(parts, step=num_steps)
@@ -125,6 +131,17 @@ def _step(parts: Parts, step: int) -> StepRecord:
     return StepRecord(step=step + 1, rollouts=rollouts, verdicts=verdicts, taught=taught, update=update, seconds=watch.seconds)
 
 
+def _observed(parts: Parts, record: StepRecord) -> StepRecord:
+    """The record with what the controllers saw and did after the step."""
+    if not parts.controllers:
+        return record
+    watch, controls = _Watch(), dict[str, float]()
+    for controller in parts.controllers.values():
+        controls |= controller.observe(record.step)
+    watch.lap("control")
+    return replace(record, controls=controls, seconds=record.seconds | watch.seconds)
+
+
 def save(parts: Parts, *, step: int) -> Checkpoint:
     """Write a checkpoint of everything that the run needs to continue to the same bits."""
     _LOG.info("Saving the state after %d steps.", step)
@@ -143,6 +160,8 @@ def restore(parts: Parts, state: State) -> None:
     parts.learner.optimiser.load_state_dict(state["optimiser"])
     parts.writer.load_state_dict(state["writer"])
     parts.teaching.load_state_dict(state["teachers"])
+    for name, controller in parts.controllers.items():
+        controller.load_state_dict(state["controllers"][name])
 
 
 def _state(parts: Parts) -> State:
@@ -151,6 +170,7 @@ def _state(parts: Parts) -> State:
         "optimiser": parts.learner.optimiser.state_dict(),
         "writer": parts.writer.state_dict(),
         "teachers": parts.teaching.state_dict(),
+        "controllers": {name: controller.state_dict() for name, controller in parts.controllers.items()},
     }
 
 

@@ -127,6 +127,7 @@ def _parts(settings: StepBench, assembled: Assembled, halts: _Halts, folder: Pat
         ),
         verifier=assembled.verifier,
         teaching=assembled.teaching,
+        controllers={},
         learner=assembled.learner,
         recorder=halts,
         evaluate=lambda step: None,
