@@ -76,6 +76,11 @@ class Recipe:
                     f"Composition {name!r} of recipe {self.name!r} is made of {', '.join(unknown)}, but its teachers are "
                     f"called {', '.join(self.teachers) or 'nothing: it has none'}."
                 )
+            if narrow := [part for part in composition.parts if "full" not in self.teachers[part].provides]:
+                raise ConfigError(
+                    f"Composition {name!r} of recipe {self.name!r} is made of {', '.join(narrow)}, which does not give its "
+                    "whole distribution. Leave `remember` out there."
+                )
             if routed := [part for part in composition.parts if isinstance(self.teachers[part], RoutedTeacher)]:
                 raise ConfigError(
                     f"Composition {name!r} of recipe {self.name!r} is made of {', '.join(routed)}, which is several experts, "

@@ -12,14 +12,14 @@ from tutelage.data import PromptOrder
 from tutelage.errors import ConfigError
 from tutelage.models import LanguageModel, ModelSource, chat, load
 from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
-from tutelage.rollouts import CachedSampler, Prompt, RolloutWriter, Text, given_responses
+from tutelage.rollouts import Aids, CachedSampler, Prompt, RolloutWriter, Text, given_responses
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.writing import build_writer, student_sampler
-from tutelage.teachers import AnyScorer
+from tutelage.teachers import AnyScorer, Remembering
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
 from tutelage.training.learner import Learner
 from tutelage.training.teaching import Teaching
@@ -196,8 +196,9 @@ def _build(
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
     sampler = student_sampler(student, report, learner)
-    held_out_prompts = read(held_out)
+    prompts, held_out_prompts = read(examples), read(held_out)
     controls = dict(recipe.controlled)
+    aids = Aids(controls=controls, prompts=prompts)
     return Assembled(
         student=student,
         teacher=teacher,
@@ -205,10 +206,10 @@ def _build(
         text=text,
         sampler=sampler,
         examples=examples,
-        prompts=read(examples),
+        prompts=prompts,
         held_out=held_out_prompts,
         verifier=verifier,
-        writer=build_writer(config, report, learner, teacher=teacher, sampler=sampler, text=text, controls=controls),
+        writer=build_writer(config, report, learner, teacher=teacher, sampler=sampler, text=text, aids=aids),
         learner=learner,
         teaching=Teaching(
             teacher if recipe.needs_of(MAIN_TEACHER) else None,
@@ -233,6 +234,7 @@ def _evaluator(
 ) -> Evaluator | None:
     if not prompts:
         return None
+    teacher = teacher.whole if isinstance(teacher, Remembering) else teacher  # held-out responses do not come again
     measurable = teacher is not None and any(
         teacher.prompt(prompt.example, read_by_student=prompt.token_ids).token_ids is not None for prompt in prompts
     )

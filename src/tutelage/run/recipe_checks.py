@@ -13,6 +13,7 @@ from tutelage.rollouts.sources import (
     BlendedRollouts,
     DatasetRollouts,
     MixedRollouts,
+    ReplayRollouts,
     ResponseColumn,
     Sampling,
     StudentRollouts,
@@ -143,7 +144,7 @@ def response_column(rollouts: AnyRollouts) -> ResponseColumn | None:
 def writers_of(rollouts: AnyRollouts) -> frozenset[AuthorName]:
     """Who may write a token."""
     match rollouts:
-        case StudentRollouts() | BlendedRollouts() | WatchedRollouts():
+        case StudentRollouts() | BlendedRollouts() | WatchedRollouts() | ReplayRollouts():
             return frozenset({"student"})
         case DatasetRollouts():
             return frozenset({"dataset"})

@@ -1,6 +1,5 @@
 """The writer of a run: whose samplers it gets, and what else its source uses."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +10,7 @@ from tutelage.models import LanguageModel
 from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Text
 from tutelage.run.config import RunConfig
 from tutelage.run.preflight import PreflightReport
-from tutelage.teachers import AnyScorer, Teacher
+from tutelage.teachers import AnyScorer, Remembering, Teacher
 from tutelage.training.learner import Learner
 
 
@@ -23,7 +22,7 @@ def build_writer(
     teacher: AnyScorer | None,
     sampler: CachedSampler,
     text: Text,
-    controls: Mapping[str, float],
+    aids: Aids,
 ) -> RolloutWriter:
     """What carries the recipe's source out.
 
@@ -34,10 +33,10 @@ def build_writer(
         teacher: The recipe's own.
         sampler: Of the student.
         text: Between ids and text.
-        controls: Values of controlled settings by name, as they are when a step is written.
+        aids: What only some sources use, apart from models; those are added here.
     """
     recipe = config.recipe
-    aids = Aids(controls=controls)
+    teacher = teacher.whole if isinstance(teacher, Remembering) else teacher
     if not isinstance(teacher, Teacher) or not (recipe.teacher_writes or recipe.teacher_reads_along):
         return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed, aids=aids)
     together = LockstepSampler(

@@ -14,7 +14,7 @@ from tutelage.models.row_states import microbatches, row_states
 from tutelage.teachers.context_parts import Context
 from tutelage.teachers.contexts import UNCHANGED, Attempt, attempts, build, histogram
 from tutelage.teachers.weights import TeacherWeights
-from tutelage.types import Example, FullSignal, Head, Message, Rollout, RoutedSignal, StepBatch
+from tutelage.types import Example, FullSignal, Head, Message, Rollout, RoutedSignal, SampledSignal, StepBatch
 
 Render = Callable[[str | Sequence[Message]], Sequence[int]]
 """From a prompt to the ids that the teacher reads, in its own chat template."""
@@ -24,7 +24,7 @@ Render = Callable[[str | Sequence[Message]], Sequence[int]]
 class Scored:
     """What a teacher said about a step."""
 
-    signal: FullSignal | RoutedSignal
+    signal: FullSignal | RoutedSignal | SampledSignal
     """Aligned with the batch's rows, on the student's device; zeros where a row is not taught."""
     rows_taught: Bool[Tensor, " row"]
     """False for every row of a rollout that this teacher cannot teach."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from tutelage.errors import ConfigError, DataError, nearest
 from tutelage.models.source import DType
 from tutelage.teachers.context_parts import Context, NoContext, ReferenceSolution
-from tutelage.types import Capability, Example, RoutedSignal
+from tutelage.types import Capability, Example, FullSignal, RoutedSignal, SampledSignal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +72,21 @@ class ModelTeacher:
     """Passed to the teacher's chat template, for example `enable_thinking`."""
     context: Context = NoContext()
     """What the teacher reads besides the prompt."""
+    remember: bool = False
+    """Keep the log-probability of every token that was scored: a response that comes again costs no forward. Nothing else of
+    the teacher is left then, and it takes no context."""
+
+    def __post_init__(self) -> None:
+        if self.remember and not isinstance(self.context, NoContext):
+            raise ConfigError(
+                f"ModelTeacher has remember and the context {self.context.kind!r}: what is kept by response would go stale "
+                "when the context changes. Leave one of the two out."
+            )
 
     @property
     def provides(self) -> frozenset[Capability]:
-        """Everything that one model's scores can give."""
-        return frozenset({"full", "top_k", "sampled", "hidden"})
+        """Everything that one model's scores can give, or what is left of them when they are remembered."""
+        return SampledSignal.provides if self.remember else FullSignal.provides
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +126,11 @@ class RoutedTeacher:
     def __post_init__(self) -> None:
         if not self.experts:
             raise ConfigError("RoutedTeacher needs at least one expert: name them with --recipe.teacher.experts.")
+        if remembering := [name for name, expert in self.experts.items() if expert.remember]:
+            raise ConfigError(
+                f"RoutedTeacher has experts that remember their scores ({', '.join(remembering)}), and experts give whole "
+                "distributions. Leave remember out."
+            )
         if self.default is not None and self.default not in self.experts:
             raise ConfigError(
                 f"RoutedTeacher's default is {self.default!r}{nearest(self.default, self.experts)}, and its experts are "

@@ -18,6 +18,7 @@ from tutelage.rollouts.sources import (
     BlendedRollouts,
     DatasetRollouts,
     MixedRollouts,
+    ReplayRollouts,
     Sampling,
     StudentRollouts,
     TeacherPrefixRollouts,
@@ -71,8 +72,8 @@ class Case:
 def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
     """The ways in which a source writes.
 
-    Responses of the data set are distributed as the teacher's at temperature 1, one for each prompt. Those that a teacher
-    writes once for a whole run are taken at the moment when they are written.
+    Responses of the data set are distributed as the teacher's at temperature 1, one for each prompt. Those that are
+    written once for a whole run are taken at the moment when they are written.
 
     Args:
         source: The recipe's choice.
@@ -90,6 +91,8 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
         case StudentRollouts(sampling=sampling, horizon=horizon):
             reach = length if horizon is None else min(max(1, round(value_at(horizon, step))), length)
             return [Case(probability=1.0, sampling=sampling, authors=(Author.STUDENT,) * reach)]
+        case ReplayRollouts(sampling=sampling):
+            return [written(sampling, Author.STUDENT)]
         case DatasetRollouts():
             return [written(Sampling(), Author.DATASET)]
         case TeacherRollouts(sampling=sampling):

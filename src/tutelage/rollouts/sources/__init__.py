@@ -13,6 +13,7 @@ from tutelage.rollouts.sources.plain import (
     TeacherRollouts,
 )
 from tutelage.rollouts.sources.sampling import ResponseColumn, Sampling
+from tutelage.rollouts.sources.stored import ReplayRollouts
 
 AnyRollouts = Annotated[
     StudentRollouts
@@ -21,7 +22,8 @@ AnyRollouts = Annotated[
     | MixedRollouts
     | TeacherPrefixRollouts
     | BlendedRollouts
-    | WatchedRollouts,
+    | WatchedRollouts
+    | ReplayRollouts,
     Field(discriminator="kind"),
 ]
 
@@ -30,6 +32,7 @@ __all__ = [
     "BlendedRollouts",
     "DatasetRollouts",
     "MixedRollouts",
+    "ReplayRollouts",
     "ResponseColumn",
     "Sampling",
     "StudentRollouts",

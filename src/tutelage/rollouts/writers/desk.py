@@ -37,6 +37,8 @@ class Aids:
 
     controls: Mapping[str, float] = field(default_factory=dict[str, float])
     """Values of controlled settings by name, as they are when a step is written; whoever moves them keeps the mapping."""
+    prompts: Sequence[Prompt] = ()
+    """All prompts of the run, for sources that write ahead."""
     together: GuidedSampler | None = None
     """Student and teacher in one loop, for sources in which the teacher reads along."""
 
