@@ -11,7 +11,7 @@ from tutelage.data import DataSource
 from tutelage.evaluation import EvaluationSettings
 from tutelage.lab.tiny_models import Shape, make_model, make_tokenizer
 from tutelage.models import ModelSource
-from tutelage.recipes import Recipe, behaviour, horizons
+from tutelage.recipes import Recipe, behaviour, horizons, replay
 from tutelage.run.config import RunConfig
 from tutelage.training.settings import CheckpointSettings, OptimiserSettings, TrainingSettings
 from tutelage.verifiers import ExactMatch
@@ -33,6 +33,7 @@ RECIPES: dict[str, Callable[[str], Recipe]] = {
         teacher=teacher, n=2, first=2, every=1, probe=4, max_new_tokens=MAX_NEW_TOKENS
     ),
     "effopd": lambda teacher: recipes.get("effopd").recipe(teacher=teacher, n=2, num_prompts=4, max_new_tokens=MAX_NEW_TOKENS),
+    "lightning": lambda teacher: replay.lightning(teacher, n=2, max_new_tokens=MAX_NEW_TOKENS),
     "opsd": lambda teacher: recipes.opsd(max_new_tokens=MAX_NEW_TOKENS, average_rate=0.1),
 }
 """Every method, small enough for the alphabet and quick enough for a test."""

@@ -6,6 +6,7 @@ from tutelage.errors import ConfigError
 from tutelage.recipes import REGISTRY, get
 
 KNOBS = {
+    "ahead": False,
     "coefficient": 2.0,
     "growth": 3.0,
     "forced_trust": True,

@@ -6,8 +6,16 @@ from tutelage.credit import GroupRelative
 from tutelage.objectives import Clipped, CrossEntropy, SampledKL, ScoreFunction, SequenceMean, Term
 from tutelage.recipes.cards import Card, Knob
 from tutelage.recipes.recipe import Recipe
-from tutelage.rollouts.sources import DatasetRollouts, ResponseColumn, Sampling, StudentRollouts, TeacherRollouts
+from tutelage.rollouts.sources import (
+    DatasetRollouts,
+    ReplayRollouts,
+    ResponseColumn,
+    Sampling,
+    StudentRollouts,
+    TeacherRollouts,
+)
 from tutelage.teachers.parts import Frozen, ModelTeacher, NoContext, SelfTeacher
+from tutelage.weighting import Outcome
 
 
 def sft(
@@ -131,5 +139,37 @@ GRPO = Card(
 )
 
 
-METHODS = ((sft, SFT), (seq_kd, SEQ_KD), (grpo, GRPO))
+def rft(*, n: int = 8, temperature: float = 1.0, ahead: bool = True, max_new_tokens: int = 256) -> Recipe:
+    """Rejection-sampling fine-tuning: the student imitates those of its own first responses that the verifier accepts.
+
+    Reference: arXiv:2308.01825.
+    """
+    return Recipe(
+        name="rft",
+        rollouts=ReplayRollouts(
+            sampling=Sampling(n=n, temperature=temperature, max_new_tokens=max_new_tokens),
+            ahead=ahead,
+        ),
+        terms=(Term(name="accepted", signal=CrossEntropy(), routes=(Outcome(correct=True),)),),
+    )
+
+
+RFT = Card(
+    title="Rejection-sampling fine-tuning",
+    paper="2308.01825",
+    equation="-mean_{y right} mean_t log pi_S(y_t | x, y_<t),  y ~ pi_S before training, n per prompt",
+    summary="The student writes to each prompt before the first step; what the verifier finds right is imitated. No teacher.",
+    knobs=(
+        Knob(name="n", default="8", meaning="responses per prompt"),
+        Knob(name="temperature", default="1.0", meaning="of the sampling"),
+        Knob(name="ahead", default="True", meaning="write to all prompts before the first step; else when each first comes up"),
+        Knob(name="max_new_tokens", default="256", meaning="longest response in tokens"),
+    ),
+    settings="as for any supervised training, on the accepted responses",
+    exact_check="all right: sft on the same responses; all wrong: nothing moves; wrong responses do not enter the mean",
+    differs="equal responses to a prompt are all kept, so that a likely one counts for more; n is a knob",
+)
+
+
+METHODS = ((sft, SFT), (seq_kd, SEQ_KD), (rft, RFT), (grpo, GRPO))
 """The functions of this family with their cards."""
