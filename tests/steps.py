@@ -8,7 +8,7 @@ from torch import Tensor
 
 import dense
 from tutelage.recipes import Recipe
-from tutelage.types import Author, FullSignal, Head, StepBatch, Verdict
+from tutelage.types import Author, ComposedSignal, FullSignal, Head, StepBatch, Verdict
 
 
 def logits(rows: int, vocab: int = 6, *, seed: int = 0, spread: float = 1.5) -> Tensor:
@@ -63,17 +63,21 @@ def step(
 
 def loss(recipe: Recipe, given: dense.Problem, *, at: int = 0) -> float:
     """The objective at an optimiser step."""
-    return float(dense.evaluate(recipe.terms, with_temperatures(recipe, given), step=at).loss.detach())
+    return float(dense.evaluate(recipe.terms, _under(recipe, given), step=at).loss.detach())
 
 
 def gradient(recipe: Recipe, given: dense.Problem, *, at: int = 0) -> Tensor:
     """Of the objective with respect to the student's logits at an optimiser step, [row, vocab]."""
-    return dense.gradients(dense.evaluate(recipe.terms, with_temperatures(recipe, given), step=at).loss, given)[0]
+    return dense.gradients(dense.evaluate(recipe.terms, _under(recipe, given), step=at).loss, given)[0]
 
 
-def with_temperatures(recipe: Recipe, given: dense.Problem) -> dense.Problem:
-    """The same step at the recipe's temperatures."""
-    return replace(given, temperatures=recipe.temperatures)
+def _under(recipe: Recipe, given: dense.Problem) -> dense.Problem:
+    """The same step at the recipe's temperatures, with what it makes of its teachers."""
+    composed = {
+        name: ComposedSignal(parts={part: given.teachers[part] for part in how.parts}, composition=how)
+        for name, how in recipe.compositions.items()
+    }
+    return replace(given, temperatures=recipe.temperatures, teachers={**given.teachers, **composed})
 
 
 def score(given: dense.Problem) -> Tensor:

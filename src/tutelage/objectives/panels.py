@@ -85,7 +85,7 @@ Whole = tuple[Projection, Float[Tensor, "row vocab"]]
 class _Routed:
     """Several heads, each with the products of its own rows of the panel."""
 
-    wholes: Sequence[Whole]
+    wholes: Sequence[tuple[Projection, Float[Tensor, "_ vocab"]]]
     which: Int[Tensor, " row"]
     """Who speaks for each row of the panel."""
     place: Int[Tensor, " row"]
