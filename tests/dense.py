@@ -236,8 +236,9 @@ def signal_value(signal: o.AnySignal, student: Tensor, teacher: Tensor, batch: S
             return -(target * student).sum()
         case o.NegativeEntropy():
             return -torch.distributions.Categorical(logits=student).entropy()
-        case o.SampledKL(estimator=estimator, importance=importance):
-            log_ratio = teacher[token] - student[token]
+        case o.SampledKL(estimator=estimator, importance=importance, against=against):
+            other = teacher[token] if against == "teacher" else batch.behaviour_log_probs[row]
+            log_ratio = other - student[token]
             found = {"k1": -log_ratio, "k2": 0.5 * log_ratio**2, "k3": log_ratio.exp() - 1.0 - log_ratio}[estimator]
             rho = (student[token] - batch.behaviour_log_probs[row]).exp()
             return found * {"none": torch.ones(()), "detached": rho.detach(), "differentiated": rho}[importance]

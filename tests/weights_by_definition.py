@@ -16,6 +16,7 @@ from tutelage.weighting import (
     EarlyAgreement,
     EntropyAbove,
     EntropyContrast,
+    Freshness,
     ImportanceSampled,
     ImportanceWeight,
     LikelyToTeacher,
@@ -140,6 +141,16 @@ def weight_of(part: AnyWeight, said: Said, row: int) -> float:
             for earlier in range(here):  # the paper's product over steps
                 product *= (d[earlier] + part.epsilon) / (d[earlier + 1] + part.epsilon)
             return min(product, part.bound) if here else 1.0
+        case Freshness():
+            worth = {}
+            for index in {int(batch.rollout[at]) for at in acting}:
+                mine = [at for at in acting if int(batch.rollout[at]) == index]
+                moved = fmean(abs(own_log_prob(student, at) - float(batch.behaviour_log_probs[at])) for at in mine)
+                age = said.step - batch.rollouts[index].policy_step
+                raw = exp(-part.drift * moved - part.age * age) if age else 1.0
+                worth |= dict.fromkeys(mine, max(raw, part.floor) if raw >= part.drop else None)
+            mean = fmean(weight for weight in worth.values() if weight is not None)
+            return 0.0 if worth[row] is None else worth[row] / mean
         case EntropyContrast():
             own, theirs = ({at: entropy(table[at]) for at in acting} for table in (student, main))
 

@@ -29,6 +29,8 @@ class SampledKL:
     """
 
     kind: Literal["sampled_kl"] = "sampled_kl"
+    against: Literal["teacher", "behaviour"] = "teacher"
+    """What stands in the teacher's place: the teacher, or whoever drew the token, as an anchor on responses that are kept."""
     estimator: Literal["k1", "k2", "k3"] = "k2"
     """Which function of the log-ratio."""
     importance: Literal["none", "detached", "differentiated"] = "none"
@@ -37,8 +39,8 @@ class SampledKL:
 
     @property
     def needs(self) -> frozenset[Capability]:
-        """The teacher's log-probability of the sampled token."""
-        return frozenset({"sampled"})
+        """The teacher's log-probability of the sampled token, unless the sampler stands in its place."""
+        return frozenset({"sampled"} if self.against == "teacher" else ())
 
     def __call__(self, rows: Rows, *, teacher: str) -> Float[Tensor, " row"]:
         """The estimate per row, in nats."""
@@ -49,7 +51,8 @@ class SampledKL:
         return of_sampled(lambda sampled: self._estimate(sampled, rows, teacher), rows)
 
     def _estimate(self, sampled: Float[Tensor, " row"], rows: Rows, teacher: str) -> Float[Tensor, " row"]:
-        found = _ESTIMATORS[self.estimator](rows.teachers[teacher].sampled - sampled)
+        other = rows.teachers[teacher].sampled if self.against == "teacher" else rows.batch.behaviour_log_probs
+        found = _ESTIMATORS[self.estimator](other - sampled)
         if self.importance == "none":
             return found
         ratio = (sampled - rows.batch.behaviour_log_probs).exp()

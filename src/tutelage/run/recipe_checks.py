@@ -11,6 +11,7 @@ from tutelage.recipes.recipe import MAIN_TEACHER
 from tutelage.rollouts.sources import (
     AnyRollouts,
     BlendedRollouts,
+    BufferedRollouts,
     DatasetRollouts,
     MixedRollouts,
     ReplayRollouts,
@@ -144,7 +145,7 @@ def response_column(rollouts: AnyRollouts) -> ResponseColumn | None:
 def writers_of(rollouts: AnyRollouts) -> frozenset[AuthorName]:
     """Who may write a token."""
     match rollouts:
-        case StudentRollouts() | BlendedRollouts() | WatchedRollouts() | ReplayRollouts():
+        case StudentRollouts() | BlendedRollouts() | WatchedRollouts() | ReplayRollouts() | BufferedRollouts():
             return frozenset({"student"})
         case DatasetRollouts():
             return frozenset({"dataset"})

@@ -16,6 +16,7 @@ from tutelage.weighting.base import (
     TokenWeight,
 )
 from tutelage.weighting.correction import ImportanceWeight, TeacherCertainty
+from tutelage.weighting.freshness import Freshness
 from tutelage.weighting.places import Drift, EarlyAgreement, PositionRamp
 from tutelage.weighting.routes import AnyRoute, LikelyToTeacher, Otherwise, Outcome, Taught
 from tutelage.weighting.selections import ImportanceSampled, SkipFirst, Teachable
@@ -35,7 +36,8 @@ AnyWeight = Annotated[
     | PositionRamp
     | Drift
     | EntropyContrast
-    | PerplexityShare,
+    | PerplexityShare
+    | Freshness,
     Field(discriminator="kind"),
 ]
 
@@ -47,6 +49,7 @@ __all__ = [
     "EarlyAgreement",
     "EntropyAbove",
     "EntropyContrast",
+    "Freshness",
     "ImportanceSampled",
     "ImportanceWeight",
     "LikelyToTeacher",

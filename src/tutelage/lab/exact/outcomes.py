@@ -16,6 +16,7 @@ from tutelage.rollouts.drawing import distribution
 from tutelage.rollouts.sources import (
     AnyRollouts,
     BlendedRollouts,
+    BufferedRollouts,
     DatasetRollouts,
     MixedRollouts,
     ReplayRollouts,
@@ -111,14 +112,14 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
             return [Case(probability=1.0, sampling=sampling, authors=authors)]
         case BlendedRollouts(sampling=sampling, radius=radius):
             return [replace(written(sampling, Author.STUDENT), radius=value_at(radius, step))]
-        case WatchedRollouts():
+        case WatchedRollouts() | BufferedRollouts():
             raise ConfigError(f"The recipe {beyond_tables(source)}")
 
 
 def beyond_tables(source: AnyRollouts) -> str | None:
     """Why what a source writes cannot be listed, to be read after the recipe's name; none where it can."""
     match source:
-        case WatchedRollouts():
+        case WatchedRollouts() | BufferedRollouts():
             return (
                 f"has rollouts ({source.kind!r}) that depend on what was written in earlier steps, and the exact oracle's "
                 "tables know one step only. Compare it in training."

@@ -13,7 +13,7 @@ from tutelage.rollouts.sources.plain import (
     TeacherRollouts,
 )
 from tutelage.rollouts.sources.sampling import ResponseColumn, Sampling
-from tutelage.rollouts.sources.stored import ReplayRollouts
+from tutelage.rollouts.sources.stored import BufferedRollouts, ReplayRollouts
 
 AnyRollouts = Annotated[
     StudentRollouts
@@ -23,13 +23,15 @@ AnyRollouts = Annotated[
     | TeacherPrefixRollouts
     | BlendedRollouts
     | WatchedRollouts
-    | ReplayRollouts,
+    | ReplayRollouts
+    | BufferedRollouts,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
     "AnyRollouts",
     "BlendedRollouts",
+    "BufferedRollouts",
     "DatasetRollouts",
     "MixedRollouts",
     "ReplayRollouts",
