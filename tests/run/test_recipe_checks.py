@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tutelage.credit import GroupRelative
 from tutelage.errors import DataError, PreflightError
 from tutelage.objectives import (
     CandidateActions,
@@ -20,7 +21,7 @@ from tutelage.objectives import (
     Term,
     TopK,
 )
-from tutelage.recipes import Recipe
+from tutelage.recipes import Recipe, grpo
 from tutelage.recipes.registry import REGISTRY
 from tutelage.rollouts.sources import (
     DatasetRollouts,
@@ -31,8 +32,10 @@ from tutelage.rollouts.sources import (
     TeacherRollouts,
 )
 from tutelage.run.recipe_checks import check_data, check_recipe, check_vocabulary, response_limit, writers_of
+from tutelage.teachers.context_parts import AttemptFeedback
 from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
 from tutelage.types import Example
+from tutelage.verifiers import ExactMatch, MathVerifier, NoVerifier
 
 REVERSE = Recipe(
     name="plain",
@@ -155,6 +158,31 @@ def test_a_context_that_reaches_nobody_is_refused_and_a_partial_one_is_said():
         check_data(recipe, [bare, bare])
     with pytest.raises(DataError, match="'b' has no 'solution'"):
         check_data(replace(recipe, teacher=SelfTeacher(context=ReferenceSolution(missing="refuse"))), [ROW, bare])
+
+
+REWARDED = replace(REVERSE, terms=(Term(name="reward", signal=ScoreFunction(advantage=GroupRelative())),))
+
+
+def test_a_verifier_that_gives_what_a_part_asks_passes_and_one_that_does_not_is_refused():
+    for verifier in (ExactMatch(), MathVerifier()):
+        check_recipe(REWARDED, verifier=verifier)
+    check_recipe(REVERSE, verifier=NoVerifier())
+    with pytest.raises(PreflightError, match=r"needs reward from a verifier.*\('none'\) gives nothing.*exact_match, math"):
+        check_recipe(REWARDED, verifier=NoVerifier())
+
+
+def test_words_that_only_a_function_gives_are_asked_of_one():
+    teacher = SelfTeacher(context=AttemptFeedback())
+    with pytest.raises(PreflightError, match=r"needs feedback .* gives correct, reward.*kind function\."):
+        check_recipe(replace(REVERSE, teacher=teacher), verifier=ExactMatch())
+
+
+def test_without_a_known_verifier_nothing_is_said_of_it():
+    assert check_recipe(REWARDED) == check_recipe(REWARDED, verifier=ExactMatch())
+
+
+def test_a_reference_needs_no_teacher_beside_it():
+    check_recipe(grpo(kl=0.04), verifier=ExactMatch())
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

@@ -27,8 +27,6 @@ from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolu
 from tutelage.types import Capability, ComposedSignal, Example
 from tutelage.verifiers import AnyVerifier
 
-"""What terms call the recipe's teacher."""
-
 
 def check_recipe(recipe: Recipe, *, verifier: AnyVerifier | None = None) -> tuple[str, ...]:
     """Whether the parts of a recipe fit together, and with the verifier, where it is known.
@@ -44,8 +42,8 @@ def check_recipe(recipe: Recipe, *, verifier: AnyVerifier | None = None) -> tupl
     if verifier is not None and (unmet := recipe.verdicts - verifier.provides):
         raise PreflightError(
             f"Recipe {recipe.name!r} needs {', '.join(sorted(unmet))} from a verifier, and the run's ({verifier.kind!r}) gives "
-            f"{', '.join(sorted(verifier.provides)) or 'nothing'}. Choose one that does: --verifier.kind exact_match, math, or "
-            "function."
+            f"{', '.join(sorted(verifier.provides)) or 'nothing'}. Choose one that does: --verifier.kind "
+            f"{'function' if 'feedback' in unmet else 'exact_match, math, or function'}."
         )
     notes = [*_check_teacher(recipe)]
     writers = writers_of(recipe.rollouts)
@@ -172,8 +170,6 @@ def _check_teacher(recipe: Recipe) -> list[str]:
                 f"The rollouts of recipe {recipe.name!r} ({recipe.rollouts.kind!r}) ask the teacher for tokens, and several "
                 "experts do not write. Let the student write alone, or give one model as the teacher."
             )
-        case None if unused := sorted(recipe.needs):
-            raise PreflightError(f"Recipe {recipe.name!r} has no teacher, but its terms need {unused} of one.")
         case _:
             return []
 

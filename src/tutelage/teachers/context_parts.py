@@ -134,9 +134,9 @@ class FirstAvailable:
 
     @property
     def verdicts(self) -> frozenset[VerdictField]:
-        """What must be judged: a right peer, or feedback where there is none."""
+        """What the first of those that look at verdicts asks for; the later ones help where the verifier gives more."""
         asked = (context.verdicts for context in self.contexts if isinstance(context, PeerSolution | AttemptFeedback))
-        return frozenset[VerdictField]().union(*asked)
+        return next(asked, frozenset[VerdictField]())
 
 
 Context = Annotated[
