@@ -8,8 +8,9 @@ from tutelage.errors import TeacherError
 from tutelage.models import LanguageModel
 from tutelage.objectives.fused import measure
 from tutelage.teachers import Scored, build
+from tutelage.teachers.context_parts import PeerSolution
 from tutelage.teachers.parts import Average, Frozen, Live, ModelTeacher, NoContext, ReferenceSolution, SelfTeacher
-from tutelage.types import Author, Example, StepBatch
+from tutelage.types import Author, Example, StepBatch, Verdict
 
 VOCAB = 258
 EXAMPLES = [
@@ -199,3 +200,21 @@ def test_a_live_teacher_has_no_dropout_and_the_student_goes_on_training(make_mod
     student.model.train()
     torch.testing.assert_close(teacher.score(batch).signal.hidden, calm)
     assert student.model.training
+
+
+def test_a_teacher_that_reads_a_right_peer_reads_the_peers_own_words(make_model, make_rollout):
+    model = make_model(seed=1)
+    rollouts = [make_rollout(EXAMPLES[0], text, group=0) for text in ("5", "4", "no idea")]
+    context = PeerSolution(plain_template="Known: {context}\n{prompt}")
+    batch = StepBatch.of(rollouts, [Verdict(correct=text == "4") for text in ("5", "4", "no idea")])
+    scored = scorer(model, context=context).score(batch)
+    assert scored.rows_taught.tolist() == [index != 1 for index in batch.rollout.tolist()], "nobody but itself was right"
+    for index in (0, 2):
+        truth = plain_forward(model, "Known: 4\n2+2=", rollouts[index].response_ids)
+        torch.testing.assert_close(log_probs(scored)[batch.rollout == index], truth, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_without_a_right_peer_is_a_step_in_which_nobody_is_taught(make_model, make_rollout):
+    rollouts = [make_rollout(EXAMPLES[0], text, group=0) for text in ("5", "6")]
+    scored = scorer(make_model(), context=PeerSolution()).score(StepBatch.of(rollouts, [Verdict(correct=False)] * 2))
+    assert not scored.rows_taught.any()

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.errors import CheckpointError
+from tutelage.errors import CheckpointError, ConfigError
 from tutelage.models import LanguageModel
-from tutelage.teachers.parts import Average, Frozen, Live, SelfTeacher
+from tutelage.teachers.parts import Average, Frozen, Live, Periodic, SelfTeacher
 from tutelage.teachers.weights import FixedWeights, own_weights
 
 RANKS = pytest.mark.parametrize("rank", [0, 4])
@@ -25,7 +25,7 @@ def nudge(student: LanguageModel, amount: float = 0.1) -> None:
 
 
 @RANKS
-@pytest.mark.parametrize("update", [Frozen(), Live(), Average(rate=0.3)])
+@pytest.mark.parametrize("update", [Frozen(), Live(), Average(rate=0.3), Periodic(every=2)])
 def test_every_self_teacher_starts_as_the_student_with_its_adapter(make_model, rank, update):
     student = make_model(rank=rank)
     teacher = own_weights(SelfTeacher(update=update), student)
@@ -132,6 +132,42 @@ def test_a_saved_average_is_a_snapshot_that_loading_does_not_tie_to_the_teacher(
     nudge(student)
     teacher.update(student)
     assert all(torch.equal(state[name], before[name]) for name in state)
+
+
+@RANKS
+def test_a_copy_is_the_student_as_it_was_when_it_was_last_due(make_model, rank):
+    student = make_model(rank=rank)
+    teacher, seen = own_weights(SelfTeacher(update=Periodic(every=3)), student), [logits(student)]
+    for step in range(1, 8):
+        nudge(student)
+        teacher.update(student)
+        seen.append(logits(student))
+        torch.testing.assert_close(logits(teacher.model), seen[step - step % 3], rtol=0, atol=0)
+
+
+def test_a_saved_copy_is_renewed_when_it_would_have_been(make_model):
+    part, student = SelfTeacher(update=Periodic(every=3)), make_model()
+    teacher, resumed = own_weights(part, student), own_weights(part, student)
+    for _ in range(2):
+        nudge(student)
+        teacher.update(student)
+    resumed.load_state_dict({name: value.clone() for name, value in teacher.state_dict().items()})
+    before = logits(teacher.model)
+    torch.testing.assert_close(logits(resumed.model), before, rtol=0, atol=0)
+    nudge(student)
+    for weights in (teacher, resumed):
+        weights.update(student)
+        torch.testing.assert_close(logits(weights.model), logits(student), rtol=0, atol=0)
+    assert (logits(student) - before).abs().max() > 0.1
+
+
+def test_a_copy_without_its_age_is_no_saved_copy(make_model):
+    student = make_model()
+    average = own_weights(SelfTeacher(update=Average()), student)
+    with pytest.raises(CheckpointError, match="stand on one side only"):
+        own_weights(SelfTeacher(update=Periodic()), student).load_state_dict(average.state_dict())
+    with pytest.raises(ConfigError, match="every >= 1"):
+        Periodic(every=0)
 
 
 def test_a_state_of_another_teacher_is_refused(make_model):

@@ -5,7 +5,7 @@ import torch
 
 from tutelage.errors import ConfigError
 from tutelage.types import FullSignal, Head, SampledSignal, TopKSignal
-from tutelage.types.schedules import Cosine, Linear, value_at
+from tutelage.types.schedules import Cosine, Linear, Phases, range_of, value_at
 
 ROWS = torch.tensor([2, 0])
 
@@ -34,6 +34,19 @@ def test_a_cosine_schedule_starts_and_ends_where_it_says_and_is_halfway_in_the_m
     wave = Cosine(start=1.0, end=0.0, steps=10)
     assert [wave(step) for step in (0, 5, 10, 99)] == pytest.approx([1.0, 0.5, 0.0, 0.0], abs=1e-15)
     assert all(wave(step) >= wave(step + 1) for step in range(12))
+
+
+def test_phases_hold_one_value_after_another_from_their_starts_on():
+    phases = Phases(values=(1.0, 5.0, 2.0), starts=(3, 10))
+    assert [phases(step) for step in (0, 2, 3, 9, 10, 99)] == [1.0, 1.0, 5.0, 5.0, 2.0, 2.0]
+    assert Phases(values=(0.7,), starts=())(5) == 0.7
+    assert range_of(phases) == (1.0, 5.0, 2.0)
+
+
+@pytest.mark.parametrize(("values", "starts"), [((1.0, 2.0), ()), ((1.0, 2.0), (0,)), ((1.0, 2.0, 3.0), (5, 5)), ((), ())])
+def test_phases_that_do_not_follow_one_another_are_refused(values, starts):
+    with pytest.raises(ConfigError, match="one start fewer than values"):
+        Phases(values=values, starts=starts)
 
 
 def test_a_setting_may_be_a_number_or_move():
