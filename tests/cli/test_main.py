@@ -13,6 +13,8 @@ import tutelage
 from tutelage import errors
 from tutelage.cli import recipes, report
 from tutelage.cli.main import COMMANDS, EXIT_CODES, main
+from tutelage.recipes import REGISTRY
+from tutelage.teachers.parts import SelfTeacher
 
 HEAVY = ("torch", "transformers", "datasets", "pydantic", "tutelage.types")
 START_UP_SECONDS = 0.5
@@ -232,7 +234,57 @@ def test_a_card_shows_everything_that_it_has(name, capsys):
         assert " ".join(card[part].split()) in shown
     for knob in card["knobs"]:
         assert f"{knob['name']} = {knob['default']}" in shown
-    assert all(need in shown for need in card["needs"])
+    assert all(need in shown for need in (*card["needs"], *card["verdicts"], *card["cost"]["generation"]))
+    assert all(f"{axis}: {', '.join(kinds)}" in shown for axis, kinds in card["axes"].items() if kinds)
+    assert all(row["claim"] in shown and row["verdict"] in shown for row in card["reproduction"])
+
+
+def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> set[str]:
+    return set(json.loads(printed(["recipes", "--json", *filters], capsys)))
+
+
+def test_filters_choose_by_what_a_recipe_is_made_of(capsys):
+    made = {name: entry.recipe() for name, entry in REGISTRY.items()}
+    assert listed(capsys, "--needs", "verifier") == {name for name, recipe in made.items() if recipe.verdicts}
+    assert listed(capsys, "--needs", "feedback") == {name for name, recipe in made.items() if "feedback" in recipe.verdicts}
+    weighed = {name for name, recipe in made.items() if any(term.weights for term in recipe.terms)}
+    assert listed(capsys, "--axis", "weights") == weighed != set(made)
+    alone = {name for name, recipe in made.items() if any(isinstance(part, SelfTeacher) for part in recipe.teachers.values())}
+    assert listed(capsys, "--teacher", "self") == alone
+    assert listed(capsys, "--teacher", "none") == {name for name, recipe in made.items() if not recipe.teachers}
+    assert "opd" not in listed(capsys, "--axis", "rollouts") >= {"esr", "trb", "seq_kd"}
+
+
+def test_several_filters_hold_at_once(capsys):
+    both = listed(capsys, "--axis", "weights", "--teacher", "self")
+    assert both == listed(capsys, "--axis", "weights") & listed(capsys, "--teacher", "self")
+    assert both == listed(capsys, "--axis", "weights", "--axis", "teacher", "--teacher", "self")
+    assert "sdpo" in both
+
+
+def test_an_axis_is_told_beside_the_names(capsys):
+    lines = printed(["recipes", "--axis", "weights"], capsys).splitlines()
+    assert next(line for line in lines if line.startswith("tropd ")).endswith("weights: trust_mask")
+
+
+def test_filters_that_nothing_passes_say_so(capsys):
+    assert printed(["recipes", "--teacher", "routed", "--axis", "teacher_update"], capsys) == (
+        "No method passes all of these filters.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--axis", "weight"], "--axis knows no 'weight' (did you mean 'weights'?). It knows: context, "),
+        (["--needs", "verifer"], "--needs knows no 'verifer' (did you mean 'verifier'?)."),
+        (["--teacher", "sell"], "--teacher knows no 'sell' (did you mean 'self'?)."),
+        (["opd", "--axis", "weights"], "leave out 'opd', or them"),
+    ],
+)
+def test_filters_that_mean_nothing_are_refused_with_what_there_is(arguments, message, capsys):
+    assert main(["recipes", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_cards_are_printed_as_json(capsys):

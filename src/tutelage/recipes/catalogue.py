@@ -5,9 +5,12 @@
 
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tutelage.recipes.axes import axes_of
+from tutelage.recipes.costs import cost_of
 from tutelage.recipes.recipe import Recipe
 from tutelage.recipes.registry import REGISTRY, Entry
 from tutelage.rollouts.sources import DatasetRollouts, MixedRollouts
@@ -15,6 +18,8 @@ from tutelage.teachers.context_parts import columns_of
 from tutelage.teachers.parts import ModelTeacher
 
 PATH = Path(__file__).with_name("catalogue.json")
+MEASURED = Path(__file__).parents[3] / "benchmarks" / "reproduction" / "summary.json"
+"""Rows of the reproduction table by method, beside the source; the catalogue carries them into the package."""
 
 
 def catalogue() -> dict[str, dict[str, Any]]:
@@ -38,10 +43,18 @@ def _described(entry: Entry) -> dict[str, Any]:
         **asdict(entry.card),
         "family": entry.family,
         "needs": sorted(recipe.needs),
+        "axes": axes_of(recipe),
+        "cost": asdict(cost_of(recipe)),
         "verdicts": sorted(recipe.verdicts),
         "columns": _columns(recipe),
         "command": _command(entry.name, recipe),
+        "reproduction": _measured().get(entry.name, []),
     }
+
+
+@cache
+def _measured() -> dict[str, list[dict[str, Any]]]:
+    return json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
 
 
 def _columns(recipe: Recipe) -> list[str]:

@@ -1,11 +1,12 @@
 """How a setting moves over training."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import cos, pi
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from tutelage.errors import ConfigError
+from tutelage.types.parts import parts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,16 +106,7 @@ def range_of(setting: Scalar | Controlled) -> tuple[float, ...]:
 
 def controlled_in(part: Any) -> dict[str, float]:
     """The controlled settings anywhere in a part, by name, with the values that they start with."""
-    if isinstance(part, Controlled):
-        return {part.name: part.start}
-    inner: Iterable[Any] = ()
-    if isinstance(part, Mapping):
-        inner = cast(Mapping[Any, Any], part).values()
-    elif isinstance(part, tuple):
-        inner = cast(tuple[Any, ...], part)
-    elif is_dataclass(part):
-        inner = [getattr(part, each.name) for each in fields(part)]
-    return {name: start for each in inner for name, start in controlled_in(each).items()}
+    return {each.name: each.start for each in parts(part) if isinstance(each, Controlled)}
 
 
 def _check(steps: int) -> None:

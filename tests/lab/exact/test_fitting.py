@@ -4,8 +4,9 @@ import pytest
 
 from tables import recipe
 from tutelage import objectives as o
-from tutelage.lab.exact import cost_of, end_of_ramps, fit
-from tutelage.recipes import gkd, opd, sft, tropd, vopd
+from tutelage.lab.exact import end_of_ramps, fit
+from tutelage.recipes import REGISTRY, gkd, opd, sft, tropd, vopd
+from tutelage.recipes.costs import cost_of
 from tutelage.types.schedules import Cosine, Linear
 from tutelage.weighting import EntropyAbove
 
@@ -55,3 +56,24 @@ def test_a_step_that_is_measured_first_takes_the_student_and_both_heads_twice():
     found = cost_of(masked)
     assert (found.head_products, found.student_forwards, found.teacher_forwards) == (6, 2, 1)
     assert cost_of(opd(discount=1.0)) == replace(found, teacher_gives="sampled")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("opd", []),
+        ("seq_kd", ["the teacher writes"]),
+        ("trb", ["reads along"]),
+        ("lightning", ["once"]),
+        ("adwin", ["8 whole"]),
+    ],
+)
+def test_what_is_written_beside_the_students_responses_is_told(name, told):
+    found = cost_of(REGISTRY[name].recipe()).generation
+    assert len(found) == len(told)
+    assert all(word in line for word, line in zip(told, found, strict=True))
+
+
+def test_every_teacher_that_scores_is_counted():
+    assert cost_of(REGISTRY["selfci"].recipe()).teacher_forwards == 2
+    assert cost_of(REGISTRY["exopd"].recipe()).head_products == cost_of(opd()).head_products + 1

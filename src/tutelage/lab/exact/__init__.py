@@ -1,7 +1,6 @@
 """The exact oracle: bias and variance of any recipe's gradient in a world small enough to enumerate."""
 
 from tutelage.lab.exact.comparison import Bias, Comparison, Row, compare
-from tutelage.lab.exact.costs import Cost, cost_of
 from tutelage.lab.exact.estimator import Moments, moments, obstacle
 from tutelage.lab.exact.fitting import end_of_ramps, fit
 from tutelage.lab.exact.outcomes import outcomes
@@ -12,14 +11,12 @@ __all__ = [
     "MOST_OUTCOMES",
     "Bias",
     "Comparison",
-    "Cost",
     "Moments",
     "Row",
     "Size",
     "Target",
     "World",
     "compare",
-    "cost_of",
     "end_of_ramps",
     "fit",
     "make",

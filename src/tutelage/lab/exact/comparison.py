@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tutelage.lab.exact.costs import Cost, cost_of
 from tutelage.lab.exact.estimator import ROUNDING, moments
 from tutelage.lab.exact.fitting import end_of_ramps, fit
 from tutelage.lab.exact.targets import sequence_level, token_level
 from tutelage.lab.exact.world import MOST_OUTCOMES, Size, make
 from tutelage.objectives.linearise import depends_on_step
 from tutelage.recipes import Recipe, opd
+from tutelage.recipes.costs import Cost, cost_of
 
 REFERENCE = "opd"
 """The recipe, as published, whose variance is the unit; always the first row."""

@@ -1,10 +1,11 @@
 """A recipe made to fit the small world: what cannot be as large as in training is lowered, and what was lowered is told."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from tutelage.recipes import Recipe
+from tutelage.types.parts import parts
 from tutelage.types.schedules import Cosine, Linear, Phases
 
 
@@ -70,17 +71,3 @@ def rewritten(part: Any, change: Callable[[Any, str, Any], Any]) -> Any:
         if new is not old:
             found[field.name] = new
     return replace(part, **found) if found else part
-
-
-def parts(part: Any) -> Iterator[Any]:
-    """A recipe, or a part of one, and everything in it."""
-    yield part
-    if isinstance(part, tuple):
-        for entry in part:
-            yield from parts(entry)
-    elif isinstance(part, Mapping):
-        for entry in part.values():
-            yield from parts(entry)
-    elif is_dataclass(part) and not isinstance(part, type):
-        for field in fields(part):
-            yield from parts(getattr(part, field.name))

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from tutelage import recipes
 from tutelage.errors import ConfigError
-from tutelage.lab.exact.fitting import fit, parts, rewritten
+from tutelage.lab.exact.fitting import fit, rewritten
 from tutelage.lab.reproduction.jobs import Job
 from tutelage.lab.tasks import Task
 from tutelage.objectives import CrossEntropy, SampledKL, ScoreFunction
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import Sampling
+from tutelage.types.parts import parts
 
 Kind = Literal["exact", "score function", "supervised"]
 """How the gradient is estimated, which decides the learning rates that are tried."""
