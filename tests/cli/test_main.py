@@ -246,7 +246,7 @@ def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> set[str]:
 def test_filters_choose_by_what_a_recipe_is_made_of(capsys):
     made = {name: entry.recipe() for name, entry in REGISTRY.items()}
     assert listed(capsys, "--needs", "verifier") == {name for name, recipe in made.items() if recipe.verdicts}
-    assert listed(capsys, "--needs", "feedback") == {name for name, recipe in made.items() if "feedback" in recipe.verdicts}
+    assert listed(capsys, "--needs", "correct") == {name for name, recipe in made.items() if "correct" in recipe.verdicts}
     weighed = {name for name, recipe in made.items() if any(term.weights for term in recipe.terms)}
     assert listed(capsys, "--axis", "weights") == weighed != set(made)
     alone = {name for name, recipe in made.items() if any(isinstance(part, SelfTeacher) for part in recipe.teachers.values())}
