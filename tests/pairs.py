@@ -35,6 +35,7 @@ RECIPES: dict[str, Callable[[str], Recipe]] = {
     "effopd": lambda teacher: recipes.get("effopd").recipe(teacher=teacher, n=2, num_prompts=4, max_new_tokens=MAX_NEW_TOKENS),
     "lightning": lambda teacher: replay.lightning(teacher, n=2, max_new_tokens=MAX_NEW_TOKENS),
     "f_opd": lambda teacher: replay.f_opd(teacher, staleness=2, n=2, max_new_tokens=MAX_NEW_TOKENS),
+    "brts": lambda teacher: behaviour.brts(teacher, k=5, overlap_k=2, max_new_tokens=MAX_NEW_TOKENS),
     "opsd": lambda teacher: recipes.opsd(max_new_tokens=MAX_NEW_TOKENS, average_rate=0.1),
 }
 """Every method, small enough for the alphabet and quick enough for a test."""

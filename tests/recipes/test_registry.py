@@ -7,6 +7,8 @@ from tutelage.recipes import REGISTRY, get
 
 KNOBS = {
     "ahead": False,
+    "without_right": "skip",
+    "hint_column": "answer",
     "coefficient": 2.0,
     "growth": 3.0,
     "forced_trust": True,

@@ -12,6 +12,7 @@ from tutelage.objectives import Temperatures, Term
 from tutelage.objectives.compositions import AnyComposition
 from tutelage.rollouts.sources import (
     AnyRollouts,
+    BestTeacherRollouts,
     BlendedRollouts,
     MixedRollouts,
     TeacherPrefixRollouts,
@@ -133,7 +134,7 @@ class Recipe:
     @property
     def teacher_writes(self) -> bool:
         """Whether the teacher writes any tokens."""
-        return isinstance(self.rollouts, TeacherRollouts | TeacherPrefixRollouts) or (
+        return isinstance(self.rollouts, TeacherRollouts | TeacherPrefixRollouts | BestTeacherRollouts) or (
             isinstance(self.rollouts, MixedRollouts)
             and self.rollouts.otherwise == "teacher"
             and self.rollouts.student_fraction < 1.0

@@ -5,8 +5,16 @@ from typing import Any, final
 
 from tutelage.errors import DataError
 from tutelage.rollouts.sampler import Sampler
-from tutelage.rollouts.sources import AnyRollouts, BlendedRollouts, BufferedRollouts, ReplayRollouts, WatchedRollouts
+from tutelage.rollouts.sources import (
+    AnyRollouts,
+    BestTeacherRollouts,
+    BlendedRollouts,
+    BufferedRollouts,
+    ReplayRollouts,
+    WatchedRollouts,
+)
 from tutelage.rollouts.writers.beside import BlendedWriter, WatchedWriter
+from tutelage.rollouts.writers.chosen import BestTeacherWriter
 from tutelage.rollouts.writers.desk import Aids, Desk, Prompt, Text, Writer
 from tutelage.rollouts.writers.plain import PlainWriter, given_responses
 from tutelage.rollouts.writers.stored import BufferedWriter, ReplayWriter
@@ -71,6 +79,8 @@ def _writer_of(source: AnyRollouts, desk: Desk) -> Writer:
             return WatchedWriter(source, desk)
         case ReplayRollouts():
             return ReplayWriter(source, desk)
+        case BestTeacherRollouts():
+            return BestTeacherWriter(source, desk)
         case BufferedRollouts():
             return BufferedWriter(source, desk)
         case _:

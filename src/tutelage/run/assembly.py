@@ -198,7 +198,7 @@ def _build(
     sampler = student_sampler(student, report, learner)
     prompts, held_out_prompts = read(examples), read(held_out)
     controls = dict(recipe.controlled)
-    aids = Aids(controls=controls, prompts=prompts)
+    aids = Aids(controls=controls, prompts=prompts, judge=verifier.judge)
     return Assembled(
         student=student,
         teacher=teacher,

@@ -10,6 +10,7 @@ from tutelage.recipes import Recipe
 from tutelage.recipes.recipe import MAIN_TEACHER
 from tutelage.rollouts.sources import (
     AnyRollouts,
+    BestTeacherRollouts,
     BlendedRollouts,
     BufferedRollouts,
     DatasetRollouts,
@@ -149,7 +150,7 @@ def writers_of(rollouts: AnyRollouts) -> frozenset[AuthorName]:
             return frozenset({"dataset"})
         case TeacherRollouts():
             return frozenset({"teacher"})
-        case TeacherPrefixRollouts():
+        case TeacherPrefixRollouts() | BestTeacherRollouts():
             return frozenset({"student", "teacher"})
         case MixedRollouts(student_fraction=fraction, otherwise=otherwise):
             writers: dict[AuthorName, bool] = {"student": fraction > 0.0, otherwise: fraction < 1.0}

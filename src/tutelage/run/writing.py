@@ -1,5 +1,6 @@
 """The writer of a run: whose samplers it gets, and what else its source uses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -8,9 +9,12 @@ import torch
 from tutelage.errors import DataError
 from tutelage.models import LanguageModel
 from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Text
+from tutelage.rollouts.overlap import TopOverlap
+from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts
 from tutelage.run.config import RunConfig
 from tutelage.run.preflight import PreflightReport
 from tutelage.teachers import AnyScorer, Remembering, Teacher
+from tutelage.teachers.parts import ReferenceSolution
 from tutelage.training.learner import Learner
 
 
@@ -53,7 +57,12 @@ def build_writer(
         seed=config.seed,
         teacher=CachedSampler(teacher.model, vocab=report.vocab, stop_token_ids=report.stop_token_ids),
         teacher_reads=partial(_read_by, teacher),
-        aids=replace(aids, together=together if recipe.teacher_reads_along else None),
+        aids=replace(
+            aids,
+            together=together if recipe.teacher_reads_along else None,
+            overlap=TopOverlap(learner.student, vocab=report.vocab, microbatch_tokens=config.training.microbatch_tokens),
+            hint=_hint(recipe.rollouts, teacher),
+        ),
     )
 
 
@@ -70,6 +79,19 @@ def sampling_precision(learner: Learner) -> torch.dtype | None:
     One token at a time a CPU would turn the weights to the reduced type again and again, which takes longer than the products.
     """
     return learner.precision if learner.student.device.type == "cuda" else None
+
+
+def _hint(source: AnyRollouts, teacher: Teacher) -> Callable[[Prompt], list[int] | None]:
+    """What the teacher reads where a source may give it a hint."""
+    if not isinstance(source, BestTeacherRollouts):
+        return lambda prompt: None
+    context = ReferenceSolution(column=source.hint_column)
+
+    def read(prompt: Prompt) -> list[int] | None:
+        found = teacher.prompt(prompt.example, read_by_student=prompt.token_ids, context=context)
+        return None if found.token_ids is None else found.token_ids.tolist()
+
+    return read
 
 
 def _read_by(teacher: Teacher, prompt: Prompt) -> list[int]:

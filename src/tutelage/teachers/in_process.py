@@ -99,10 +99,22 @@ class Teacher:
         self._weights.load_state_dict(state)
 
     def prompt(
-        self, example: Example, *, read_by_student: Int[Tensor, " prompt"], attempt: Attempt | None = None
+        self,
+        example: Example,
+        *,
+        read_by_student: Int[Tensor, " prompt"],
+        attempt: Attempt | None = None,
+        context: Context | None = None,
     ) -> TeacherPrompt:
-        """The ids that this teacher reads before a response to an example; `attempt` is that response, where it is known."""
-        result = build(self._context, example, count_tokens=self._count_tokens, attempt=attempt)
+        """The ids that this teacher reads before a response to an example.
+
+        Args:
+            example: A row of the data set.
+            read_by_student: Ids of the student's own prompt.
+            attempt: The response, where it is known.
+            context: Another one than the teacher's own, for a second try.
+        """
+        result = build(context or self._context, example, count_tokens=self._count_tokens, attempt=attempt)
         if result.prompt is None:
             return TeacherPrompt(token_ids=None, reason=result.reason)
         if self._render is None and result.reason == UNCHANGED:

@@ -15,6 +15,7 @@ from tutelage.math.behaviour import within_ball
 from tutelage.rollouts.drawing import distribution
 from tutelage.rollouts.sources import (
     AnyRollouts,
+    BestTeacherRollouts,
     BlendedRollouts,
     BufferedRollouts,
     DatasetRollouts,
@@ -112,7 +113,7 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
             return [Case(probability=1.0, sampling=sampling, authors=authors)]
         case BlendedRollouts(sampling=sampling, radius=radius):
             return [replace(written(sampling, Author.STUDENT), radius=value_at(radius, step))]
-        case WatchedRollouts() | BufferedRollouts():
+        case WatchedRollouts() | BufferedRollouts() | BestTeacherRollouts():
             raise ConfigError(f"The recipe {beyond_tables(source)}")
 
 
@@ -123,6 +124,11 @@ def beyond_tables(source: AnyRollouts) -> str | None:
             return (
                 f"has rollouts ({source.kind!r}) that depend on what was written in earlier steps, and the exact oracle's "
                 "tables know one step only. Compare it in training."
+            )
+        case BestTeacherRollouts():
+            return (
+                f"has rollouts ({source.kind!r}) that a verifier chooses among after a second prompt, and the exact oracle's "
+                "tables know one prompt for student and teacher. Compare it in training."
             )
         case _:
             return None

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tutelage.rollouts.sources.beside import BlendedRollouts, WatchedRollouts
+from tutelage.rollouts.sources.chosen import BestTeacherRollouts
 from tutelage.rollouts.sources.plain import (
     DatasetRollouts,
     MixedRollouts,
@@ -24,12 +25,14 @@ AnyRollouts = Annotated[
     | BlendedRollouts
     | WatchedRollouts
     | ReplayRollouts
-    | BufferedRollouts,
+    | BufferedRollouts
+    | BestTeacherRollouts,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
     "AnyRollouts",
+    "BestTeacherRollouts",
     "BlendedRollouts",
     "BufferedRollouts",
     "DatasetRollouts",

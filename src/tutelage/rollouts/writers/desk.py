@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage.rollouts.guided import GuidedSampler
 from tutelage.rollouts.samples import Sample, Sampler
-from tutelage.types import Author, Example, Rollout
+from tutelage.types import Author, Example, Rollout, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,6 +31,15 @@ class Text:
     """Ids of a given response with the end of sequence that the student would write."""
 
 
+@runtime_checkable
+class Overlap(Protocol):
+    """How near responses lie to the student."""
+
+    def __call__(self, rollouts: Sequence[Rollout], *, k: int) -> list[float]:
+        """For each response the share of its tokens among the student's `k` likeliest."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Aids:
     """What only some sources use."""
@@ -39,6 +48,12 @@ class Aids:
     """Values of controlled settings by name, as they are when a step is written; whoever moves them keeps the mapping."""
     prompts: Sequence[Prompt] = ()
     """All prompts of the run, for sources that write ahead."""
+    judge: Callable[[Sequence[Rollout]], list[Verdict]] = lambda rollouts: [Verdict() for _ in rollouts]
+    """The run's verifier, for sources that choose among responses."""
+    overlap: Overlap | None = None
+    """How near responses lie to the student, for the same sources."""
+    hint: Callable[[Prompt], list[int] | None] = lambda prompt: None
+    """The ids that the teacher reads with a hint; None where the example has nothing to hint at."""
     together: GuidedSampler | None = None
     """Student and teacher in one loop, for sources in which the teacher reads along."""
 
