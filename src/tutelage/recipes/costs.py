@@ -7,7 +7,9 @@ from tutelage.controllers import AlignedWindow, Extrapolation
 from tutelage.objectives.plan import statistics_needed
 from tutelage.recipes.recipe import Recipe
 from tutelage.rollouts.sources import (
+    BestTeacherRollouts,
     BlendedRollouts,
+    BufferedRollouts,
     MixedRollouts,
     ReplayRollouts,
     TeacherPrefixRollouts,
@@ -63,6 +65,11 @@ def _of_source(recipe: Recipe) -> tuple[str, ...]:
             return ("the teacher reads along, a forward per token that is written",)
         case ReplayRollouts():
             return ("the student writes to each prompt once for the whole run",)
+        case BufferedRollouts(staleness=staleness, reuse=reuse) if staleness > 0 and reuse > 0.0:
+            return (f"up to {reuse:.0%} of the prompts take responses that are {staleness} steps old, and cost no writing",)
+        case BestTeacherRollouts(teacher_n=n, hints=hints):
+            again = f", and {hints} more with a hint where none is right" if hints else ""
+            return (f"the teacher writes {n} responses to each prompt once{again}; the student reads them at every step",)
         case _:
             return ()
 
