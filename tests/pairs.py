@@ -36,6 +36,11 @@ RECIPES: dict[str, Callable[[str], Recipe]] = {
     "lightning": lambda teacher: replay.lightning(teacher, n=2, max_new_tokens=MAX_NEW_TOKENS),
     "f_opd": lambda teacher: replay.f_opd(teacher, staleness=2, n=2, max_new_tokens=MAX_NEW_TOKENS),
     "brts": lambda teacher: behaviour.brts(teacher, k=5, overlap_k=2, max_new_tokens=MAX_NEW_TOKENS),
+    "revisiting": lambda teacher: recipes.revisiting(
+        teacher, k=4, skip_first=("1", ";", "absent"), n=2, max_new_tokens=MAX_NEW_TOKENS
+    ),
+    "scope": lambda teacher: recipes.scope(teacher, n=2, max_new_tokens=MAX_NEW_TOKENS),
+    "mopd": lambda teacher: recipes.mopd({"sums": teacher}, default="sums", max_new_tokens=MAX_NEW_TOKENS),
     "opsd": lambda teacher: recipes.opsd(max_new_tokens=MAX_NEW_TOKENS, average_rate=0.1),
 }
 """Every method, small enough for the alphabet and quick enough for a test."""
