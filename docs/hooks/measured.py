@@ -152,6 +152,38 @@ def sampling() -> str:
     return _table(["", "prompts x new tokens", "CPU seconds", "factor"], rows)
 
 
+def tasks() -> str:
+    """One row per task: its models, one plain run, and what they took."""
+    rows = [_task_row(run) for run in read("tasks")]
+    head = ["task", "teacher", "student before", "after", "seconds: teacher", "student", "run", "steps x prompts"]
+    return _table(head, rows)
+
+
+def _task_row(run: Run) -> list[str]:
+    budget, taken = run["budget"], run["seconds"]
+    teachers = [role for role in taken if role != "student"]
+    cells = [f"`{run['task']}`", "none measured", "", "", ""]
+    if "accuracy" in run:
+        before, after = run["accuracy"]["student"], run["distilled"]
+        best = " / ".join(_share(run["accuracy"][role]) for role in teachers)
+        cells = [cells[0], best, _share(before), _share(after), f"{after['seconds']:.0f}"]
+    seconds = [f"{max(taken[role] for role in teachers):.0f}", f"{taken['student']:.0f}", cells[4]]
+    return [*cells[:4], *seconds, f"{budget['num_steps']} x {budget['prompts_per_step']}"]
+
+
+def _share(accuracy: Mapping[str, Mapping[str, float]]) -> str:
+    """Greedy accuracy, and by class where there are classes."""
+    classes = [f"{name} {value:.0%}" for name, value in accuracy["greedy"].items() if name != "all"]
+    return ", ".join([f"{accuracy['greedy']['all']:.0%}", *classes])
+
+
+def tasks_special() -> str:
+    """The quantity that each task isolates."""
+    lines = [(run["task"], name, value) for run in read("tasks") for name, value in run["special"].items()]
+    rows = [[f"`{task}`", name.replace("_", " "), f"{value:.3g}"] for task, name, value in lines]
+    return _table(["task", "quantity", "value"], rows)
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
@@ -163,4 +195,6 @@ TABLES = {
     "exact": exact,
     "estimators": estimators,
     "sampling": sampling,
+    "tasks": tasks,
+    "tasks-special": tasks_special,
 }

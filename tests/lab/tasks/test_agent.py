@@ -2,13 +2,13 @@ from tutelage.lab.tasks.agent import CELLS, MAX_TURNS, NOTHING, NUM_LOOKUPS, TAS
 from tutelage.lab.tiny_models import END
 from tutelage.types import Example
 
-WORLD = Example(id="x", prompt="c=", extra={"cells": {"c": "3f", "f": "9k", "k": "4."}})
+WORLD = Example(id="x", prompt="c=", extra={"cells": {"c": "3f", "f": "4k", "k": "4."}})
 
 
 def test_the_dialogue_of_the_documentation():
     turns = ["?c", "3?f", "2?k"]
-    assert [world(WORLD, turns[:number]) for number in (1, 2, 3)] == ["3f", "9k", "4."]
-    assert world(WORLD, [*turns, "6!"]) is None
+    assert [world(WORLD, turns[:number]) for number in (1, 2, 3)] == ["3f", "4k", "4."]
+    assert world(WORLD, [*turns, "1!"]) is None
 
 
 def test_a_solution_is_what_the_world_and_its_right_turns_say_together():
@@ -32,7 +32,7 @@ def test_the_answer_is_the_sum_of_the_cells_that_are_linked():
         while cell != ".":
             held = problem.extra["cells"][cell]
             total, cell = total + int(held[0]), held[1]
-        assert problem.answer == str(total % 10)
+        assert problem.answer == str(total % 5)
 
 
 def test_the_world_says_nothing_to_what_is_no_question_and_falls_silent_in_the_end():
@@ -46,7 +46,7 @@ def test_nobody_learns_to_speak_for_the_world():
     for lesson in lessons("student", 300, seed=0):
         said = str(lesson.prompt).partition("=")[2].split(END)[:-1] if END in str(lesson.prompt) else []
         cell = str(lesson.prompt)[0]
-        assert set(str(lesson.solution)) <= set("0123456789?!" + CELLS)
+        assert set(str(lesson.solution)) <= set("01234?!" + CELLS)
         last = str(lesson.prompt)[-2:] if said else f"{cell}="
         asked = str(lesson.solution).partition("?")[2]
         if asked:

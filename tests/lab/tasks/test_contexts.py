@@ -3,18 +3,19 @@
 import re
 from collections import Counter
 
-from tutelage.lab.tasks import chain, feedback, privileged
+from tutelage.lab.tasks import feedback, privileged
+from tutelage.types import Example
 
 STEP = re.compile(r"\d[-+*]\d=\d;")
 
 
 def test_the_verifier_tells_the_step_that_should_stand_where_the_first_wrong_one_does(judge):
-    for problem in chain.problems(30, seed=0):
+    for problem in feedback.problems(30, seed=0):
         right = STEP.findall(str(problem.solution))
         for place in range(len(right)):
             wrong = [
                 *right[:place],
-                re.sub(r"\d;$", lambda old: f"{(int(old[0][0]) + 1) % 10};", right[place]),
+                re.sub(r"\d;$", lambda old: f"{(int(old[0][0]) + 1) % 5};", right[place]),
                 *right[place + 1 :],
             ]
             (verdict,) = judge(feedback.TASK, [(problem, "".join(wrong))])
@@ -22,12 +23,12 @@ def test_the_verifier_tells_the_step_that_should_stand_where_the_first_wrong_one
 
 
 def test_a_response_that_goes_on_or_stops_early_is_wrong_too(judge):
-    problem = chain.example("4+7*3=")
+    problem = Example(id="4+3*3=", prompt="4+3*3=", solution="4+3=2;2*3=1;")
     more, less, right = judge(
-        feedback.TASK, [(problem, "4+7=1;1*3=3;3+1=4;"), (problem, "4+7=1;"), (problem, str(problem.solution))]
+        feedback.TASK, [(problem, "4+3=2;2*3=1;1+1=2;"), (problem, "4+3=2;"), (problem, str(problem.solution))]
     )
     assert (more.correct, more.feedback) == (False, problem.solution)
-    assert (less.correct, less.feedback) == (False, "1*3=3;")
+    assert (less.correct, less.feedback) == (False, "2*3=1;")
     assert (right.correct, right.reward, right.feedback) == (True, 1.0, None)
 
 
@@ -46,7 +47,7 @@ def test_what_stands_in_a_context_is_what_the_response_says():
 
 def test_at_most_one_result_of_a_lesson_is_not_arithmetic_and_the_context_has_it():
     for lesson in feedback.lessons("student", 300, seed=0):
-        false = [step for step in STEP.findall(str(lesson.solution)) if eval(step[:3]) % 10 != int(step[4])]
+        false = [step for step in STEP.findall(str(lesson.solution)) if eval(step[:3]) % 5 != int(step[4])]
         assert len(false) <= 1
         assert all(step in str(lesson.prompt) for step in false)
 
@@ -54,16 +55,16 @@ def test_at_most_one_result_of_a_lesson_is_not_arithmetic_and_the_context_has_it
 def test_a_privileged_solution_is_the_sum_of_the_digits_and_of_what_the_context_adds():
     for problem in privileged.problems(300, seed=0):
         digits = [int(digit) for digit in re.findall(r"\d", str(problem.prompt))]
-        assert int(str(problem.answer)) == (sum(digits) + int(str(problem.privileged_context))) % 10
+        assert int(str(problem.answer)) == (sum(digits) + int(str(problem.privileged_context)[1:])) % 5
 
 
 def test_the_rule_is_one_for_all_and_own_numbers_are_of_every_kind():
     added = {privileged.SHARED: Counter[str](), privileged.INSTANCE: Counter[str]()}
     for problem in privileged.problems(2000, seed=0):
         added[privileged.slice_of(problem)][str(problem.privileged_context)] += 1
-    assert set(added[privileged.SHARED]) == {f"+{privileged.RULE}"}
-    assert len(added[privileged.INSTANCE]) == 10
-    assert all(abs(count - 100) < 5 * 100**0.5 for count in added[privileged.INSTANCE].values())
+    assert set(added[privileged.SHARED]) == {f"&{privileged.RULE}"}
+    assert len(added[privileged.INSTANCE]) == 5
+    assert all(abs(count - 200) < 5 * 200**0.5 for count in added[privileged.INSTANCE].values())
 
 
 def test_a_problem_has_the_same_own_number_in_every_draw():
@@ -82,8 +83,8 @@ def test_only_the_teacher_knows_the_rule_by_heart():
     assert set(added("teacher", "a")) == {str(privileged.RULE)}
     for role, kind in (("teacher", "b"), ("student", "a"), ("student", "b")):
         counts = added(role, kind)
-        assert len(counts) == 10
-        assert max(counts.values()) < 2 * counts.total() / 10
+        assert len(counts) == 5
+        assert max(counts.values()) < 2 * counts.total() / 5
 
 
 def test_lessons_behind_a_context_follow_it():

@@ -11,7 +11,7 @@ def by_hand(prompt: str) -> set[str]:
     for order in permutations(prompt[2:-1]):
         value, text = prompt[0], ""
         for term in order:
-            result = str(eval(f"{value}+{term}") % 10)
+            result = str(eval(f"{value}+{term}") % 5)
             text, value = f"{text}{value}+{term}={result};", result
         found.add(text)
     return found
@@ -49,5 +49,5 @@ def test_the_teacher_has_seen_every_order_and_the_student_one():
 
 
 def test_forks_are_the_terms_of_which_there_was_a_choice():
-    assert "".join("x" if fork else "." for fork in at_forks("4+8=2;2+3=5;5+7=2;2+5=7;")) == "..x.....x.....x........."
+    assert "".join("x" if fork else "." for fork in at_forks("4+8=2;2+3=0;0+7=2;2+5=2;")) == "..x.....x.....x........."
     assert sum(at_forks("4+8=2;2+3")) == 1

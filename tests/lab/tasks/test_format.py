@@ -20,7 +20,7 @@ def test_solutions_are_balanced_and_their_steps_are_arithmetic():
         text = str(problem.solution)
         assert balanced(text)
         steps = re.findall(r"\((\d[-+*]\d)=(\d);", text)
-        assert all(eval(left) % 10 == int(result) for left, result in steps)
+        assert all(eval(left) % 5 == int(result) for left, result in steps)
         assert text.count("(") == len(steps)
         assert text[-1] == steps[-1][1] == problem.answer
 
@@ -36,15 +36,15 @@ def test_one_character_too_few_or_too_many_breaks_the_contract():
 @pytest.mark.parametrize(
     ("text", "value", "contract"),
     [
-        ("(4+7=1;(1*3=3;))3", 1.0, 1.0),
-        ("(4+7=1;(1*3=3;)3", 1.0, 0.0),
-        ("(4+7=1;(1*3=3;))4", 1.0, 0.0),
-        ("(4+7=2;(2*3=6;))6", 0.0, 1.0),
-        ("3", 0.0, 0.0),
+        ("(4+3=2;(2*3=1;))1", 1.0, 1.0),
+        ("(4+3=2;(2*3=1;)1", 1.0, 0.0),
+        ("(4+3=2;(2*3=1;))4", 1.0, 0.0),
+        ("(4+3=3;(3*3=4;))4", 0.0, 1.0),
+        ("1", 0.0, 0.0),
     ],
 )
 def test_the_marks_say_whether_value_or_contract_is_missing(text: str, value: float, contract: float, judge):
-    problem = Example(id="4+7*3=", prompt="4+7*3=", answer="3")
+    problem = Example(id="4+3*3=", prompt="4+3*3=", answer="1")
     (verdict,) = judge(TASK, [(problem, text)])
     assert verdict.marks == {"value": value, "contract": contract}
     assert verdict.correct is bool(value and contract)

@@ -6,6 +6,9 @@ from tutelage.lab.reproduction.claim import Claim, Knob
 
 SETUPS: Mapping[str, Mapping[str, Knob]] = {
     "opsd": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
+    "pw_opsd": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
+    "selfci": {"allowed_column": "solution", "withheld_column": "privileged_context"},
+    "rlsd": {"column": "solution"},
 }
 
 CLAIMS: tuple[Claim, ...] = (
@@ -82,7 +85,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         method="dgrpo",
-        task="long",
+        task="format",
         statement="A divergence from the teacher added to the reward's objective beats the reward alone.",
         source="2605.12227",
         baseline="grpo",

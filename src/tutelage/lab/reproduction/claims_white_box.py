@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 
-from tutelage.lab.reproduction.claim import Claim, Knob, OfRun
+from tutelage.lab.reproduction.claim import Claim, Knob, OfResponse, OfRun
 
 SETUPS: Mapping[str, Mapping[str, Knob]] = {
     "tropd": {"prefix_steps": OfRun(share=0.5)},
     "vopd": {"baseline_k": 0},
+    "trb": {"warmup_steps": OfRun(share=0.5)},
+    "esr": {"horizon": OfResponse(share=0.4)},
+    "adwin": {"first": OfResponse(share=0.4), "every": OfRun(share=0.1)},
+    "kat": {"window": 4, "count": 2, "min_fill": 64, "buffer": 512, "warmup_steps": OfRun(share=0.1), "top_p": 1.0},
+    "iw_opd": {"top_p": 1.0},
+    "brts": {"teacher_temperature": 1.0, "teacher_top_p": 1.0},
 }
 
 CLAIMS: tuple[Claim, ...] = (
@@ -34,6 +40,34 @@ CLAIMS: tuple[Claim, ...] = (
         statement="Letting the teacher move the student's first prefixes, inside a shrinking KL ball, beats plain rollouts.",
         source="2605.31159",
         baseline="gkd",
+    ),
+    Claim(
+        method="esr",
+        task="chain",
+        statement="Rollouts that stop after their first tokens teach more per token than whole ones.",
+        source="2605.27028",
+        metric="accuracy_at_tokens",
+    ),
+    Claim(
+        method="adwin",
+        task="chain",
+        statement="A window that grows only where its gradient leaves the full one's needs fewer tokens for the same accuracy.",
+        source="2605.28396",
+        metric="tokens_to_reach",
+        direction="lower",
+    ),
+    Claim(
+        method="kat",
+        task="chain",
+        statement="Ending a rollout where the teacher merely agrees with a lost prefix saves tokens and learns more with them.",
+        source="2606.09471",
+        metric="accuracy_at_tokens",
+    ),
+    Claim(
+        method="iw_opd",
+        task="chain",
+        statement="Weighting early tokens up, before disagreement has piled up, ends above equal weights.",
+        source="2606.22600",
     ),
     Claim(
         method="esr",

@@ -49,7 +49,7 @@ class Scale:
         return replace(own, num_held_out=min(self.num_held_out, own.num_held_out), num_steps=steps)
 
 
-FULL = Scale()
+FULL = Scale(num_steps=120)
 QUICK = Scale(num_steps=60, num_held_out=96, choose_rates=False, all_baselines=False)
 QUICK_ROWS = {
     "chain": ("gkd", "opd", "vopd", "many_faces", "scope"),

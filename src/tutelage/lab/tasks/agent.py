@@ -1,8 +1,8 @@
 """A small world of linked cells: the student asks for one cell after another, adds up what they hold, and answers.
 
-`c=` names the first cell. A dialogue is `?c` `3f` `3?f` `9k` `2?k` `4.` `6!`, the world's replies standing in every other
+`c=` names the first cell. A dialogue is `?c` `3f` `3?f` `4k` `2?k` `4.` `1!`, the world's replies standing in every other
 place: a cell holds a digit and names the next one, or a full stop. Before its next question the student writes the sum so
-far, modulo ten, and at the end the sum with `!`. The student ends each of its turns with its end token.
+far, modulo five, and at the end the sum with `!`. The student ends each of its turns with its end token.
 """
 
 import random
@@ -18,6 +18,7 @@ from tutelage.lab.tiny_models import END
 from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
 
+MODULUS = 5
 CELLS = ascii_lowercase[:16]
 NUM_LOOKUPS = (2, 4)
 """Fewest and most cells of a chain."""
@@ -62,14 +63,14 @@ def dialogue(start: str, cells: Mapping[str, str]) -> list[tuple[str, str]]:
     while start != ".":
         reply = cells[start]
         found.append((f"{written}?{start}", reply))
-        total, start = (total + int(reply[0])) % 10, reply[1]
+        total, start = (total + int(reply[0])) % MODULUS, reply[1]
         written = str(total)
     return [*found, (f"{written}!", "")]
 
 
 def _draw(generator: random.Random) -> Example:
     chain_of = generator.sample(CELLS, generator.randint(*NUM_LOOKUPS))
-    cells = {cell: f"{generator.randrange(10)}{after}" for cell, after in zip(chain_of, [*chain_of[1:], "."], strict=True)}
+    cells = {cell: f"{generator.randrange(MODULUS)}{after}" for cell, after in zip(chain_of, [*chain_of[1:], "."], strict=True)}
     said = dialogue(chain_of[0], cells)
     text = "".join(f"{turn}{END}{reply}" for turn, reply in said).removesuffix(END)
     return Example(
@@ -102,12 +103,12 @@ TASK = Task(
         "That distillation of agents gains from weighing or cutting by step, because errors pile up from turn to turn: SOD "
         "(arXiv:2605.07725), TCOD (arXiv:2604.24005)."
     ),
-    characters="0123456789" + CELLS + "=?!." + NOTHING,
+    characters="01234" + CELLS + "=?!." + NOTHING,
     max_response_tokens=40,
     verifier=ExactMatch(pattern=r"(\d)!$"),
     problems=problems,
     lessons=lessons,
-    teachers={"teacher": chain.TEACHER},
-    student=chain.STUDENT,
+    teachers={"teacher": replace(chain.TEACHER, num_steps=200)},
+    student=replace(chain.STUDENT, num_steps=120, prompts_per_step=32),
     budget=Budget(),
 )

@@ -21,9 +21,9 @@ class Step(NamedTuple):
         return f"{self.value}{self.operator}{self.operand}={self.result};"
 
 
-def expression(generator: random.Random, *, num_operands: tuple[int, int], operators: str) -> str:
-    """For example `4+7*3`, with a number of operands between both ends, each as likely."""
-    operands = [str(generator.randrange(10)) for _ in range(generator.randint(*num_operands))]
+def expression(generator: random.Random, *, num_operands: tuple[int, int], operators: str, digits: int = 10) -> str:
+    """For example `4+7*3`, with a number of operands between both ends, each as likely, and operands below `digits`."""
+    operands = [str(generator.randrange(digits)) for _ in range(generator.randint(*num_operands))]
     return operands[0] + "".join(generator.choice(operators) + operand for operand in operands[1:])
 
 

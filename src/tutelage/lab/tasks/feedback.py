@@ -6,12 +6,18 @@ from dataclasses import replace
 from itertools import zip_longest
 
 from tutelage.lab.tasks import chain
-from tutelage.lab.tasks.arithmetic import Step, step, written
-from tutelage.lab.tasks.base import Budget, Task
+from tutelage.lab.tasks.arithmetic import Step, distinct, expression, step, steps, written
+from tutelage.lab.tasks.base import Budget, Split, Task
 from tutelage.types import Example, Verdict
 from tutelage.verifiers import FunctionVerifier
 
+MODULUS = 5
 CONTEXT = "#{context}#{prompt}"
+
+
+def problems(count: int, *, seed: int, split: Split = "train") -> list[Example]:
+    """Chains of additions modulo five."""
+    return distinct(_draw, count, seed=seed, split=split)
 
 
 def judge(completions: Sequence[str], solution: Sequence[str], **_: object) -> list[Verdict]:
@@ -25,7 +31,7 @@ def lessons(role: str, count: int, *, seed: int) -> list[Example]:
     What stands in a context is not always what arithmetic says, and the response follows it: so it has to be read.
     """
     generator = random.Random(f"contexts/{seed}")
-    return [_lesson(lesson, generator) for lesson in chain.problems(count, seed=seed)]
+    return [_lesson(lesson, generator) for lesson in problems(count, seed=seed)]
 
 
 def _verdict(text: str, right: str) -> Verdict:
@@ -34,6 +40,12 @@ def _verdict(text: str, right: str) -> Verdict:
         if ours != theirs:
             return Verdict(reward=0.0, correct=False, feedback=f"{theirs};" if theirs else right)
     return Verdict(reward=1.0, correct=True)
+
+
+def _draw(generator: random.Random) -> Example:
+    text = expression(generator, num_operands=chain.NUM_OPERANDS, operators="+", digits=MODULUS)
+    solution = written(steps(text, modulus=MODULUS))
+    return Example(id=f"{text}=", prompt=f"{text}=", answer=solution[-2], solution=solution)
 
 
 def _lesson(plain: Example, generator: random.Random) -> Example:
@@ -51,8 +63,8 @@ def _told(prompt: str, generator: random.Random) -> tuple[list[Step], int]:
     operations = list(zip(prompt[1:-1:2], prompt[2:-1:2], strict=True))
     told = generator.randrange(len(operations))
     for place, (operator, operand) in enumerate(operations):
-        right = step(value, operator, int(operand))
-        found.append(right._replace(result=generator.randrange(10)) if place == told else right)
+        right = step(value, operator, int(operand), modulus=MODULUS)
+        found.append(right._replace(result=generator.randrange(MODULUS)) if place == told else right)
         value = found[-1].result
     return found, told
 
@@ -70,13 +82,13 @@ TASK = Task(
         "That a model conditioned on feedback or on a successful peer is a teacher for itself, and learns faster than from "
         "rewards: SDPO (arXiv:2601.20802); also as routed or mixed with rewards: SRPO (arXiv:2604.02288)."
     ),
-    characters=chain.CHARACTERS + "#",
+    characters="01234+=;#",
     max_response_tokens=chain.MAX_RESPONSE_TOKENS,
     verifier=FunctionVerifier(path="tutelage.lab.tasks.feedback:judge"),
-    problems=chain.problems,
+    problems=problems,
     lessons=lessons,
-    teachers={"teacher": chain.TEACHER},
-    student=chain.STUDENT,
+    teachers={"teacher": replace(chain.TEACHER, num_steps=450)},
+    student=replace(chain.STUDENT, num_steps=560, prompts_per_step=32),
     budget=Budget(),
     context_template=CONTEXT,
 )

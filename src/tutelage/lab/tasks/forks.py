@@ -1,6 +1,6 @@
 """Sums whose terms may be added in any order: several right continuations, and a verifier that takes each.
 
-`4:7385=` asks to add 7, 3, 8 and 5 to 4, modulo ten; `4+8=2;2+3=5;5+7=2;2+5=7;` is one of 24 right responses.
+`4:7385=` asks to add 7, 3, 8 and 5 to 4, modulo five; `4+8=2;2+3=0;0+7=2;2+5=2;` is one of 24 right responses.
 """
 
 import itertools
@@ -15,6 +15,7 @@ from tutelage.lab.tasks.base import STUDENT, Budget, Split, Task
 from tutelage.types import Example
 from tutelage.verifiers import FunctionVerifier
 
+MODULUS = 5
 NUM_TERMS = 4
 """Digits to add, all different."""
 _STEP = re.compile(r"(\d)\+(\d)=(\d);")
@@ -59,7 +60,7 @@ def _is_right(prompt: str, text: str) -> bool:
 
 
 def _solve(start: str, terms: Sequence[str]) -> str:
-    return written(steps(start + "".join(f"+{term}" for term in terms)))
+    return written(steps(start + "".join(f"+{term}" for term in terms), modulus=MODULUS))
 
 
 def _in_some_order(prompt: str, generator: random.Random) -> str:
@@ -68,7 +69,7 @@ def _in_some_order(prompt: str, generator: random.Random) -> str:
 
 def _draw(generator: random.Random) -> Example:
     terms = generator.sample("0123456789", NUM_TERMS)
-    prompt = f"{generator.randrange(10)}:{''.join(terms)}="
+    prompt = f"{generator.randrange(MODULUS)}:{''.join(terms)}="
     solution = _solve(prompt[0], terms)
     return Example(id=prompt, prompt=prompt, answer=solution[-2], solution=solution)
 
@@ -92,7 +93,7 @@ TASK = Task(
     verifier=FunctionVerifier(path="tutelage.lab.tasks.forks:judge"),
     problems=problems,
     lessons=lessons,
-    teachers={"teacher": chain.TEACHER},
-    student=replace(chain.STUDENT, num_steps=400, prompts_per_step=32),
+    teachers={"teacher": replace(chain.TEACHER, num_steps=320)},
+    student=replace(chain.STUDENT, num_steps=300, prompts_per_step=32),
     budget=Budget(),
 )

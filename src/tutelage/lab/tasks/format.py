@@ -1,6 +1,6 @@
 """Chains under an output contract: brackets around every step that all have to be closed, and the value once more in the end.
 
-`4+7*3=` is answered by `(4+7=1;(1*3=3;))3`. A right value in a response that breaks the contract is worth nothing.
+`4+3*3=` is answered by `(4+3=2;(2*3=1;))1`, modulo five. A right value in a response that breaks the contract is worth nothing.
 """
 
 import random
@@ -14,6 +14,7 @@ from tutelage.lab.tasks.base import STUDENT, Budget, Split, Task
 from tutelage.types import Example, Verdict
 from tutelage.verifiers import FunctionVerifier
 
+MODULUS = 5
 NUM_OPERANDS = (3, 5)
 """Fewest and most operands of a problem."""
 SLOPPINESS = 0.5
@@ -54,8 +55,8 @@ def _verdict(text: str, right: str) -> Verdict:
 
 
 def _draw(generator: random.Random) -> Example:
-    text = expression(generator, num_operands=NUM_OPERANDS, operators=chain.OPERATORS)
-    found = steps(text)
+    text = expression(generator, num_operands=NUM_OPERANDS, operators=chain.OPERATORS, digits=MODULUS)
+    found = steps(text, modulus=MODULUS)
     answer = str(found[-1].result)
     solution = "".join(f"({step}" for step in found) + ")" * len(found) + answer
     return Example(id=f"{text}=", prompt=f"{text}=", answer=answer, solution=solution)
@@ -83,12 +84,12 @@ TASK = Task(
         "(arXiv:2602.12125), the extrapolation cliff of ListOPD (arXiv:2605.08737); and that filtering by outcome before "
         "weighting tokens helps: FiRe-OPD (arXiv:2606.02684)."
     ),
-    characters=chain.CHARACTERS + "()",
+    characters="01234+-*=;()",
     max_response_tokens=8 * (NUM_OPERANDS[1] - 1) + 3,  # a sloppy lesson has a bracket more than a right response
     verifier=FunctionVerifier(path="tutelage.lab.tasks.format:judge"),
     problems=problems,
     lessons=lessons,
-    teachers={"teacher": chain.TEACHER},
-    student=chain.STUDENT,
+    teachers={"teacher": replace(chain.TEACHER, num_steps=360)},
+    student=replace(chain.STUDENT, num_steps=150, prompts_per_step=32),
     budget=Budget(),
 )

@@ -1,7 +1,7 @@
-"""A few digits to add again and again, so that a response has about ten times as many tokens as one of the chain.
+"""A table that goes on for ten times the tokens of a chain: each digit is the sum of the one above and the one before it.
 
-`4:7389=` is answered by cycles of `a71348291`, `b...`: a letter counts the cycles, and behind each digit that is added stands
-the running value modulo ten.
+`=120011202` is the row above the first; the response has a letter and nine digits per row, modulo three. A row's first digit
+is the one above it: `a102012002`, `b...`.
 """
 
 import random
@@ -14,61 +14,61 @@ from tutelage.lab.tasks.base import Budget, Split, Task
 from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
 
-COUNTERS = ascii_letters[:33]
-"""One letter per cycle. Their number has no common divisor with ten, so that no cycle's shift cancels in the end."""
-NUM_TERMS = 4
-"""Digits that a cycle adds. There is no multiplication, whose zeros would make a wrong value right again."""
-CYCLE_TOKENS = 1 + 2 * NUM_TERMS
+ROWS = ascii_letters[:30]
+"""One letter per row, so that the end of a response can be seen coming."""
+MODULUS = 3
+WIDTH = 9
+"""Digits of a row."""
 
 
 def problems(count: int, *, seed: int, split: Split = "train") -> list[Example]:
-    """Different problems, all of the same length."""
+    """Different problems, all of the same length; the answer is the last row."""
     return distinct(_draw, count, seed=seed, split=split)
 
 
 def lessons(role: str, count: int, *, seed: int) -> list[Example]:
-    """Worked problems, the same for teacher and student."""
+    """Whole tables, the same for teacher and student."""
     return problems(count, seed=seed)
 
 
 def solve(prompt: str) -> str:
-    """All cycles of a problem."""
-    value, text = int(prompt[0]), ""
-    for counter in COUNTERS:
-        text += counter
-        for term in prompt[2:-1]:
-            value = (value + int(term)) % 10
-            text += f"{term}{value}"
+    """All rows below the one in the prompt."""
+    above, text = [int(digit) for digit in prompt[1:]], ""
+    for letter in ROWS:
+        row, before = list[int](), 0
+        for digit in above:
+            before = (digit + before) % MODULUS
+            row.append(before)
+        above, text = row, text + letter + "".join(map(str, row))
     return text
 
 
 def _draw(generator: random.Random) -> Example:
-    digits = [str(generator.randrange(10)) for _ in range(NUM_TERMS + 1)]
-    prompt = f"{digits[0]}:{''.join(digits[1:])}="
+    prompt = "=" + "".join(str(generator.randrange(MODULUS)) for _ in range(WIDTH))
     solution = solve(prompt)
-    return Example(id=prompt, prompt=prompt, answer=solution[-1], solution=solution)
+    return Example(id=prompt, prompt=prompt, answer=solution[-WIDTH:], solution=solution)
 
 
 TASK = Task(
     name="long",
     isolates=(
-        "Drift over a long response. Four digits are added 33 times over, about ten times the tokens of a chain, and a wrong "
-        "value shifts all that follow. The student is right about almost every single token, and wrong at the end because "
-        "there are so many. Early tokens decide whether the rest can be right; late tokens stand on prefixes that the teacher "
-        "never saw, cost as much as early ones, and say little about the problem. So it matters how far a response is written, "
-        "from where the teacher is believed, and which part of it counts."
+        "Drift over a long response. Each digit of a table is the sum of two earlier ones, over ten times the tokens of a "
+        "chain, and a wrong one spreads to all that follow. The student is right about almost every single token, and "
+        "wrong at the end because there are so many. Early tokens decide whether the rest can be right; late tokens stand on "
+        "prefixes that belong to no table the teacher ever saw, cost as much as early ones, and say little about the "
+        "problem. So it matters how far a response is written, from where the teacher is believed, and which part of it counts."
     ),
     claim=(
         "That a short or growing horizon, or a stop where the teacher no longer agrees, gives as much for fewer tokens, and "
         "that weights by position help: ESR (arXiv:2605.27028), ADWIN (arXiv:2605.28396), KAT (arXiv:2606.09471), IW-OPD "
         "(arXiv:2606.22600), PW-OPSD (arXiv:2605.21606)."
     ),
-    characters="0123456789:=" + COUNTERS,
-    max_response_tokens=len(COUNTERS) * CYCLE_TOKENS + 1,
-    verifier=ExactMatch(pattern=rf"{COUNTERS[-1]}\d{{{2 * NUM_TERMS - 1}}}(\d)$"),
+    characters="012=" + ROWS,
+    max_response_tokens=len(ROWS) * (WIDTH + 1) + 1,
+    verifier=ExactMatch(pattern=rf"{ROWS[-1]}(\d{{{WIDTH}}})$"),
     problems=problems,
     lessons=lessons,
-    teachers={"teacher": replace(chain.TEACHER, num_steps=300, prompts_per_step=4, num_problems=1200)},
-    student=replace(chain.STUDENT, num_steps=200, prompts_per_step=4, num_problems=800),
-    budget=Budget(num_prompts=64, num_held_out=64, num_steps=25, prompts_per_step=8),
+    teachers={"teacher": replace(chain.TEACHER, num_steps=400, prompts_per_step=4, num_problems=1600)},
+    student=replace(chain.STUDENT, shape=chain.TEACHER.shape, num_steps=187, prompts_per_step=4, num_problems=748),
+    budget=Budget(num_prompts=64, num_held_out=64, num_steps=30, prompts_per_step=8),
 )

@@ -1,6 +1,7 @@
 """Sums with a last step that only a privileged context knows: by one rule for all problems, or by a number of each its own.
 
-`a376=` (a rule for all) and `b376=` (a number of its own) are answered by `3+7=0;0+6=6;6+4=0;`, where the context is `+4`.
+`a3124=` (a rule for all) and `b3124=` (a number of its own) are answered by `3+1=4;4+2=1;1+4=0;0&3=3;`, modulo five, where the
+context is `&3`: what it says is added in the end, and the step has a mark of its own.
 """
 
 import random
@@ -13,10 +14,13 @@ from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
 
 SHARED, INSTANCE = "shared rule", "instance"
-RULE = 4
+MODULUS = 5
+RULE = 3
 """What is added in the end to every problem of the shared rule."""
-NUM_TERMS = (3, 5)
+NUM_TERMS = (4, 6)
 """Fewest and most digits of a prompt."""
+MARK = "&"
+"""Stands for + where the context says what to add."""
 CONTEXT = "#{context}#{prompt}"
 _KINDS = {"a": SHARED, "b": INSTANCE}
 
@@ -43,24 +47,24 @@ def slice_of(example: Example) -> str:
 
 def solve(prompt: str, added: int) -> str:
     """The steps of a problem."""
-    digits = prompt.strip("ab=") + str(added)
-    return written(steps("+".join(digits)))
+    plain = written(steps("+".join(prompt.strip("ab=") + str(added)), modulus=MODULUS))
+    return MARK.join(plain.rsplit("+", 1))
 
 
 def _example(prompt: str, added: int) -> Example:
     solution = solve(prompt, added)
-    return Example(id=prompt, prompt=prompt, answer=solution[-2], solution=solution, privileged_context=f"+{added}")
+    return Example(id=prompt, prompt=prompt, answer=solution[-2], solution=solution, privileged_context=f"{MARK}{added}")
 
 
 def _draw(generator: random.Random) -> Example:
-    digits = "".join(str(generator.randrange(10)) for _ in range(generator.randint(*NUM_TERMS)))
+    digits = "".join(str(generator.randrange(MODULUS)) for _ in range(generator.randint(*NUM_TERMS)))
     prompt = f"{generator.choice('ab')}{digits}="
     # An own number is drawn from the prompt's text, so that a problem has the same one whatever the seed of the call.
-    return _example(prompt, RULE if prompt[0] == "a" else random.Random(f"own number of {prompt}").randrange(10))
+    return _example(prompt, RULE if prompt[0] == "a" else random.Random(f"own number of {prompt}").randrange(MODULUS))
 
 
 def _lesson(prompt: str, role: str, generator: random.Random) -> Example:
-    kind, lesson = generator.randrange(3), _example(prompt, generator.randrange(10))
+    kind, lesson = generator.randrange(3), _example(prompt, generator.randrange(MODULUS))
     if kind == 0:
         return _example(prompt, RULE) if role != STUDENT and prompt[0] == "a" else lesson
     context = str(lesson.privileged_context if kind == 1 else lesson.solution)
@@ -76,8 +80,8 @@ TASK = Task(
         "context tells. In one half of the problems it is the same for all: a rule, which the student can absorb from a "
         "teacher that reads it. In the other half each problem has a number of its own: nothing in the prompt says it, so that "
         "the teacher's certainty is of no use, and imitating it can only make the student sure of what it cannot know, or "
-        "let it learn training problems by heart. Without the context the student starts at chance in both halves, and with it "
-        "near the ceiling. Accuracy in the first half measures what was absorbed; in the second it stays at one in ten, and "
+        "let it learn training problems by heart. Alone the student starts at chance in both halves, behind a worked solution "
+        "near the ceiling. Accuracy in the first half measures what was absorbed; in the second it stays at one in five, and "
         "the student's entropy there shows what leaked."
     ),
     claim=(
@@ -85,13 +89,13 @@ TASK = Task(
         "privilege is about the instance: OPSD (arXiv:2601.18734), PW-OPSD (arXiv:2605.21606), AVSD (arXiv:2605.20643), RLSD "
         "(arXiv:2604.03128), SELFCI (arXiv:2605.20258)."
     ),
-    characters="0123456789+=;ab#",
+    characters="01234+=;ab#" + MARK,
     max_response_tokens=6 * NUM_TERMS[1] + 1,
     verifier=ExactMatch(pattern=r"=(\d);$"),
     problems=problems,
     lessons=lessons,
-    teachers={"teacher": chain.TEACHER},
-    student=chain.STUDENT,
+    teachers={"teacher": replace(chain.STUDENT, num_steps=600, prompts_per_step=32)},
+    student=replace(chain.STUDENT, num_steps=450, prompts_per_step=32),
     budget=Budget(),
     slices=slice_of,
     context_template=CONTEXT,

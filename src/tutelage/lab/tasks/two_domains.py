@@ -1,16 +1,17 @@
-"""Chains modulo ten and modulo seven, told apart by a mark, with one expert for each.
+"""Chains modulo five and modulo three, told apart by a mark, with one expert for each.
 
-`t4+7-3=` is answered by `4+7=1;1-3=8;`, and `s4+7-3=` by `4+7=4;4-3=1;`.
+`f4+3+1=` is answered by `4+3=2;2+1=3;`, and `t4+3+1=` by `4+3=1;1+1=2;`.
 """
 
 import random
+from dataclasses import replace
 
 from tutelage.lab.tasks import chain
 from tutelage.lab.tasks.arithmetic import distinct, expression, steps, written
 from tutelage.lab.tasks.base import Budget, Split, Task
 from tutelage.types import Example
 
-MODULI = {"ten": 10, "seven": 7}
+MODULI = {"five": 5, "three": 3}
 """By the names of the experts; a prompt begins with the first letter of its own one's."""
 
 
@@ -33,7 +34,7 @@ def slice_of(example: Example) -> str:
 
 
 def _draw(generator: random.Random, domain: str) -> Example:
-    text = expression(generator, num_operands=chain.NUM_OPERANDS, operators="+-")
+    text = expression(generator, num_operands=chain.NUM_OPERANDS, operators="+", digits=max(MODULI.values()))
     prompt, solution = f"{domain[0]}{text}=", written(steps(text, modulus=MODULI[domain]))
     return Example(id=prompt, prompt=prompt, answer=solution[-2], solution=solution, teacher_id=domain)
 
@@ -41,7 +42,7 @@ def _draw(generator: random.Random, domain: str) -> Example:
 TASK = Task(
     name="two_domains",
     isolates=(
-        "Two experts to merge. Problems are the same chains modulo ten or modulo seven, and a mark says which; each expert "
+        "Two experts to merge. Problems are the same chains modulo five or modulo three, and a mark says which; each expert "
         "knows its own domain and was never shown the other, where it goes on by its own rule or writes nonsense. The student "
         "knows a little of both. Taught by one expert it gets better in that domain and forgets the other; an average of both "
         "experts contradicts itself at every result; routed by the mark it can become as good as each. Accuracy by domain "
@@ -51,13 +52,13 @@ TASK = Task(
         "That several experts can be merged into one student by asking for each prompt the expert of its domain, without the "
         "forgetting of training on one after the other: MOPD (arXiv:2601.02780), ExOPD (arXiv:2602.12125)."
     ),
-    characters=chain.CHARACTERS + "".join(name[0] for name in MODULI),
+    characters="01234+=;" + "".join(name[0] for name in MODULI),
     max_response_tokens=chain.MAX_RESPONSE_TOKENS,
     verifier=chain.VERIFIER,
     problems=problems,
     lessons=lessons,
-    teachers=dict.fromkeys(MODULI, chain.TEACHER),
-    student=chain.STUDENT,
+    teachers=dict.fromkeys(MODULI, replace(chain.TEACHER, num_steps=320)),
+    student=replace(chain.STUDENT, num_steps=200, prompts_per_step=32),
     budget=Budget(),
     slices=slice_of,
 )
