@@ -74,30 +74,42 @@ def curves(table: Table) -> str:
     return "\n\n".join(section for task in _tasks() if (section := _section(table, task))) or _NOTHING
 
 
+def comparison(table: Table, claim: Claim) -> str:
+    """The curves of a claim's method and of what it is compared with; empty where one of them was not run."""
+    found = _found(table, claim.task, {claim.method: claim, claim.baseline: None})
+    return _drawn(found, claim.task) if len(found) == 2 else ""
+
+
 def _section(table: Table, task: str) -> str:
     claims = {claim.method: claim for claim in CLAIMS if claim.task == task}
-    found: dict[str, list[Result]] = {}
-    for method in dict.fromkeys([*BASELINES, *claims]):
-        ended = [
-            result
-            for seed in range(MOST_SEEDS)
-            if (result := table.result(task, method, seed, claims.get(method))) is not None and result.curve is not None
-        ]
-        if ended:
-            found[method] = ended
+    found = _found(table, task, {method: claims.get(method) for method in dict.fromkeys([*BASELINES, *claims])})
     if not found:
         return ""
-    teachers = [result.teacher_accuracy for ended in found.values() for result in ended if result.teacher_accuracy is not None]
-    drawn = picture.draw(
-        {method: _mean_curve(ended) for method, ended in found.items()},
-        title=f"Accuracy on {task} against tokens written",
-        reference=fmean(teachers) if teachers else None,
-    )
+    drawn = _drawn(found, task)
     head = ["", "accuracy", "pass@8", "reverse KL", "forward KL", "entropy", "length", "thousand tokens", "seconds", "seeds"]
     cells = [_ends(f"`{method}`", ended) for method, ended in found.items()]
     start = next(iter(found.values()))[0]
     before = _ends("before training", [start], place=0)
     return f"### {task}\n\n{tasks.get(task).isolates}\n\n{drawn}\n\n{_table(head, [before, *cells])}"
+
+
+def _found(table: Table, task: str, methods: Mapping[str, Claim | None]) -> dict[str, list[Result]]:
+    """Method -> its results by seed; methods without any are left out."""
+    found: dict[str, list[Result]] = {}
+    for method, claim in methods.items():
+        results = [table.result(task, method, seed, claim) for seed in range(MOST_SEEDS)]
+        if ended := [result for result in results if result is not None and result.curve is not None]:
+            found[method] = ended
+    return found
+
+
+def _drawn(found: Mapping[str, Sequence[Result]], task: str) -> str:
+    teachers = [result.teacher_accuracy for ended in found.values() for result in ended if result.teacher_accuracy is not None]
+    return picture.draw(
+        {method: _mean_curve(ended) for method, ended in found.items()},
+        title=f"Accuracy on {task} against tokens written",
+        reference=fmean(teachers) if teachers else None,
+    )
 
 
 def _ends(name: str, found: Sequence[Result], *, place: int = -1) -> list[str]:
