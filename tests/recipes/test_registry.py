@@ -1,7 +1,10 @@
+import ast
 from inspect import signature
+from pathlib import Path
 
 import pytest
 
+import tutelage
 from tutelage.errors import ConfigError
 from tutelage.recipes import REGISTRY, get
 
@@ -73,3 +76,39 @@ def test_every_knob_changes_the_recipe(name, knob):
 def test_an_unknown_name_is_refused_with_the_nearest_one():
     with pytest.raises(ConfigError, match=r"no recipe 'tropdd' \(did you mean 'tropd'\?\)\. Recipes: sft, seq_kd, "):
         get("tropdd")
+
+
+FOLDER = Path(tutelage.__file__).parent
+FAMILIES = sorted({FOLDER / "recipes" / f"{entry.family}.py" for entry in REGISTRY.values()})
+ENGINE = ("controllers", "credit", "diagnostics", "evaluation", "math", "objectives", "rollouts", "run", "teachers", "training")
+
+
+@pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
+def test_a_family_fits_on_a_few_screens(file):
+    assert len(file.read_text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_recipe_fits_on_a_screen(name):
+    """Its body; the signature has a line for each knob."""
+    (function,) = (
+        node
+        for node in ast.parse((FOLDER / "recipes" / f"{REGISTRY[name].family}.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    )
+    assert function.end_lineno is not None
+    assert function.end_lineno - function.body[1].lineno < 30
+
+
+@pytest.mark.parametrize("package", [*ENGINE, "types", "verifiers", "weighting"])
+def test_nothing_that_carries_recipes_out_knows_a_method_by_name(package):
+    """No text constant of its code, docstrings aside, is the name of a method."""
+    for file in (FOLDER / package).rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
+        }
+        assert not texts & set(REGISTRY), file
