@@ -145,6 +145,13 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         method="eopd",
+        task="chain",
+        statement="Forward KL where the teacher itself is uncertain keeps several right answers alive.",
+        source="2603.07079",
+        metric="coverage",
+    ),
+    Claim(
+        method="eopd",
         task="forks",
         statement="Forward KL where the teacher itself is uncertain keeps several right answers alive.",
         source="2603.07079",
