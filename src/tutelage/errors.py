@@ -32,6 +32,10 @@ class VerifierError(TutelageError, RuntimeError):
     """A verifier raised, or returned something that is not a verdict."""
 
 
+class RolloutError(TutelageError, RuntimeError):
+    """An environment raised, or returned something that is no reply."""
+
+
 class NumericsError(TutelageError, ArithmeticError):
     """A loss, logit or gradient is not finite."""
 

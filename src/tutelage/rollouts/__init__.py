@@ -1,7 +1,7 @@
 """Who writes the responses, and how tokens are drawn."""
 
 from tutelage.rollouts.guided import LockstepSampler
-from tutelage.rollouts.sample import Aids, Prompt, RolloutWriter, Text, given_responses
+from tutelage.rollouts.sample import Aids, Prompt, RolloutWriter, Text, environment_of, given_responses
 from tutelage.rollouts.sampler import CachedSampler, Sample, Sampler
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "Sample",
     "Sampler",
     "Text",
+    "environment_of",
     "given_responses",
 ]

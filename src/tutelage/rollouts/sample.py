@@ -10,17 +10,19 @@ from tutelage.rollouts.sources import (
     BestTeacherRollouts,
     BlendedRollouts,
     BufferedRollouts,
+    EnvironmentRollouts,
     ReplayRollouts,
     WatchedRollouts,
 )
 from tutelage.rollouts.writers.beside import BlendedWriter, WatchedWriter
 from tutelage.rollouts.writers.chosen import BestTeacherWriter
 from tutelage.rollouts.writers.desk import Aids, Desk, Prompt, Text, Writer
+from tutelage.rollouts.writers.environment import EnvironmentWriter, environment_of
 from tutelage.rollouts.writers.plain import PlainWriter, given_responses
 from tutelage.rollouts.writers.stored import BufferedWriter, ReplayWriter
 from tutelage.types import Rollout
 
-__all__ = ["Aids", "Prompt", "RolloutWriter", "Text", "given_responses"]
+__all__ = ["Aids", "Prompt", "RolloutWriter", "Text", "environment_of", "given_responses"]
 
 
 @final
@@ -83,6 +85,8 @@ def _writer_of(source: AnyRollouts, desk: Desk) -> Writer:
             return BestTeacherWriter(source, desk)
         case BufferedRollouts():
             return BufferedWriter(source, desk)
+        case EnvironmentRollouts():
+            return EnvironmentWriter(source, desk)
         case _:
             return PlainWriter(source, desk)
 

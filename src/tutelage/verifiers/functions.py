@@ -1,18 +1,15 @@
 """Verdicts by a user's function with the signature of TRL's reward functions."""
 
 import asyncio
-import importlib
-import importlib.util
 import inspect
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, final
 
-from tutelage.errors import ConfigError, VerifierError, nearest
+from tutelage.errors import VerifierError, nearest
 from tutelage.types import Rollout, Verdict
+from tutelage.types.functions import named_function
 from tutelage.verifiers.base import NOT_APPLICABLE
 from tutelage.verifiers.parts import FunctionVerifier
 
@@ -33,7 +30,7 @@ class UserFunctionVerifier:
 
     def __init__(self, part: FunctionVerifier) -> None:
         self._part = part
-        self._function = _find(part.path)
+        self._function = named_function(part.path, role="verifier")
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
         """The function's rewards as verdicts; None becomes not applicable, and a verdict stays what it is."""
@@ -154,39 +151,3 @@ def _completion(rollout: Rollout) -> str | list[dict[str, str]]:
     if isinstance(rollout.example.prompt, str):
         return rollout.text
     return [{"role": "assistant", "content": rollout.text}]
-
-
-def _find(path: str) -> Callable[..., Any]:
-    place, _, name = path.rpartition(":")
-    try:
-        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ConfigError:
-        raise
-    except Exception as error:  # a module may raise anything while it is imported
-        raise ConfigError(
-            f"The verifier's module {place!r} cannot be imported: {type(error).__name__}: {error}. "
-            "Mend it, install what it imports, or give the path of a file as 'file.py:function'."
-        ) from error
-    function = vars(module).get(name)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(
-            f"{place!r} has no function {name!r}{nearest(name, known)}. It has {', '.join(known) or 'nothing to call'}."
-        )
-    return function
-
-
-def _load_file(path: Path) -> Any:
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise ConfigError(
-            f"There is no file {str(path)!r} for the verifier. Give an existing Python file as 'file.py:function'."
-        )
-    name = f"verifier_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # the suffix is .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses in the file look their module up there
-    spec.loader.exec_module(module)
-    return module

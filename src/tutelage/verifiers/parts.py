@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tutelage.errors import ConfigError
 from tutelage.types import VerdictField
+from tutelage.types.functions import require_function_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,12 +89,7 @@ class FunctionVerifier:
     provides: ClassVar[frozenset[VerdictField]] = frozenset({"reward", "correct", "feedback"})
 
     def __post_init__(self) -> None:
-        place, _, function = self.path.rpartition(":")
-        if not place or not function.isidentifier():
-            raise ConfigError(
-                f"FunctionVerifier.path {self.path!r} names no function: expected 'package.module:function' or "
-                "'file.py:function'."
-            )
+        require_function_name(self.path, setting="FunctionVerifier.path")
 
 
 AnyVerifier = Annotated[NoVerifier | ExactMatch | MathVerifier | FunctionVerifier, Field(discriminator="kind")]

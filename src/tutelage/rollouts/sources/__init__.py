@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tutelage.rollouts.sources.beside import BlendedRollouts, WatchedRollouts
 from tutelage.rollouts.sources.chosen import BestTeacherRollouts
+from tutelage.rollouts.sources.environment import EnvironmentRollouts
 from tutelage.rollouts.sources.plain import (
     DatasetRollouts,
     MixedRollouts,
@@ -26,7 +27,8 @@ AnyRollouts = Annotated[
     | WatchedRollouts
     | ReplayRollouts
     | BufferedRollouts
-    | BestTeacherRollouts,
+    | BestTeacherRollouts
+    | EnvironmentRollouts,
     Field(discriminator="kind"),
 ]
 
@@ -36,6 +38,7 @@ __all__ = [
     "BlendedRollouts",
     "BufferedRollouts",
     "DatasetRollouts",
+    "EnvironmentRollouts",
     "MixedRollouts",
     "ReplayRollouts",
     "ResponseColumn",

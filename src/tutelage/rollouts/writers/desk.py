@@ -30,6 +30,19 @@ class Text:
     encode_response: Callable[[str], list[int]]
     """Ids of a given response with the end of sequence that the student would write."""
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text that goes on afterwards."""
+        return self.encode_response(text)[:-1]
+
+
+@runtime_checkable
+class Reply(Protocol):
+    """What an environment says."""
+
+    def __call__(self, example: Example, turns: Sequence[str], /) -> str | None:
+        """The reply to the last of the student's turns so far; None where the conversation is over."""
+        ...
+
 
 @runtime_checkable
 class Overlap(Protocol):
@@ -54,6 +67,8 @@ class Aids:
     """How near responses lie to the student, for the same sources."""
     hint: Callable[[Prompt], list[int] | None] = lambda prompt: None
     """The ids that the teacher reads with a hint; None where the example has nothing to hint at."""
+    reply: Reply | None = None
+    """The environment, for the source that talks with one; None has the source look it up."""
     together: GuidedSampler | None = None
     """Student and teacher in one loop, for sources in which the teacher reads along."""
 
@@ -76,7 +91,7 @@ class Desk:
         return self.teacher
 
     def stream(self, step: int, stream: int) -> int:
-        """A seed for one purpose in one step: 0 the student's draws, 1 the teacher's, 2 who writes."""
+        """A seed for one purpose in one step: 0 the student's draws, 1 the teacher's, 2 who writes, 2 + t the student's turn t."""
         return int(np.random.SeedSequence([self.seed, step, stream]).generate_state(1, np.uint64)[0])
 
     def rollout(self, prompt: Prompt, group: int, parts: Sequence[tuple[Sample, Author]], *, step: int) -> Rollout:
