@@ -18,6 +18,9 @@ from tutelage.verifiers import Verifier
 ByExample = dict[str, tuple[float, float]]
 """Id of a held-out example -> its value, and its weight in the mean."""
 
+Write = Callable[[Sequence[Prompt], Sampling], list[Rollout]]
+"""Responses of the student; those of one prompt share a group, the prompt's place."""
+
 _TEACHER_TEXT = "eval/teacher_text_forward_kl_nats"
 _STATISTICS = ("reverse_kl_nats", "forward_kl_nats", "student_entropy_nats")
 
@@ -71,6 +74,7 @@ def evaluate(
     step: int = 0,
     score: Score | None = None,
     teacher_texts: Sequence[Rollout] = (),
+    write: Write | None = None,
 ) -> EvaluationResult:
     """Evaluate a student on held-out prompts. The same seed draws the same numbers, so two students can be compared.
 
@@ -84,6 +88,7 @@ def evaluate(
         step: Optimiser steps that the student has taken.
         score: Measures divergences and entropy on the responses; without it they are left out.
         teacher_texts: Responses that the teacher wrote, for the forward KL on its own text; needs `score`.
+        write: How the student writes where it does not write alone, as with an environment; then `sampler` is not asked.
 
     Returns:
         Metrics, intervals, and the responses.
@@ -95,17 +100,21 @@ def evaluate(
     prompts = prompts[: settings.num_prompts or None]
     if not prompts:
         raise DataError("There is no prompt to evaluate on. Check the evaluation data and its filters.")
-    write = _Writing(sampler=sampler, decode=decode, verifier=verifier, seed=seed, step=step)
+    write = write or _Alone(sampler=sampler, decode=decode, seed=seed, step=step)
+
+    def answer(sampling: Sampling) -> Judged:
+        rollouts = write(prompts, sampling)
+        return Judged(rollouts=tuple(rollouts), verdicts=tuple(verifier.judge(rollouts)))
+
     length, k = _max_new_tokens(settings), settings.k or settings.samples
     greedy = sampled = None
     found = Summary()
     if settings.greedy:
-        greedy = write(prompts, Sampling(temperature=0.0, max_new_tokens=length))
+        greedy = answer(Sampling(temperature=0.0, max_new_tokens=length))
         found |= accuracy(greedy.rollouts, greedy.verdicts, k=None, seed=seed)
     if settings.samples:
-        sampled = write(
-            prompts,
-            Sampling(n=settings.samples, temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=length),
+        sampled = answer(
+            Sampling(n=settings.samples, temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=length)
         )
         found |= accuracy(sampled.rollouts, sampled.verdicts, k=k, seed=seed)
     result = EvaluationResult(metrics=found.metrics, intervals=found.intervals, greedy=greedy, sampled=sampled)
@@ -140,19 +149,17 @@ def _one_each(judged: Judged, most: int) -> Judged | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Writing:
+class _Alone:
     sampler: Sampler
     decode: Callable[[list[int]], str]
-    verifier: Verifier
     seed: int
     step: int
 
-    def __call__(self, prompts: Sequence[Prompt], sampling: Sampling) -> Judged:
+    def __call__(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Rollout]:
         groups = [group for group in range(len(prompts)) for _ in range(sampling.n)]
         ids = [prompt.token_ids.tolist() for prompt in prompts]
         samples = self.sampler.sample([ids[group] for group in groups], sampling, seed=self.seed)
-        rollouts = [self._rollout(prompts[group], group, sample) for group, sample in zip(groups, samples, strict=True)]
-        return Judged(rollouts=tuple(rollouts), verdicts=tuple(self.verifier.judge(rollouts)))
+        return [self._rollout(prompts[group], group, sample) for group, sample in zip(groups, samples, strict=True)]
 
     def _rollout(self, prompt: Prompt, group: int, sample: Sample) -> Rollout:
         return Rollout(

@@ -10,6 +10,7 @@ from tutelage.rollouts.sources import (
     BestTeacherRollouts,
     BlendedRollouts,
     BufferedRollouts,
+    EnvironmentRollouts,
     MixedRollouts,
     ReplayRollouts,
     TeacherPrefixRollouts,
@@ -63,6 +64,8 @@ def _of_source(recipe: Recipe) -> tuple[str, ...]:
             return ("the teacher begins the responses",)
         case BlendedRollouts() | WatchedRollouts():
             return ("the teacher reads along, a forward per token that is written",)
+        case EnvironmentRollouts(max_turns=turns):
+            return (f"the student reads each conversation again for each of up to {turns} turns",)
         case ReplayRollouts():
             return ("the student writes to each prompt once for the whole run",)
         case BufferedRollouts(staleness=staleness, reuse=reuse) if staleness > 0 and reuse > 0.0:

@@ -6,7 +6,7 @@ from tutelage.objectives import Clipped, CrossEntropy, GroupRelative, LogRatio, 
 from tutelage.objectives.signals import AnySignal
 from tutelage.recipes.cards import LENGTH, Card, Knob, responses
 from tutelage.recipes.recipe import Recipe
-from tutelage.rollouts.sources import Sampling, StudentRollouts
+from tutelage.rollouts.sources import EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.teachers.parts import ModelTeacher
 from tutelage.weighting import Drift, EntropyContrast, LikelyToTeacher, Outcome, PerplexityShare
 
@@ -144,6 +144,7 @@ def sod(
     epsilon: float = 1e-6,
     clip_low: float = 0.2,
     clip_high: float = 0.28,
+    environment: str = "",
     n: int = 16,
     max_new_tokens: int = 256,
 ) -> Recipe:
@@ -151,10 +152,12 @@ def sod(
 
     Reference: SOD, arXiv:2605.07725, and its released code.
     """
-    ratio = Clipped(low=clip_low, high=clip_high)
+    ratio, sampling = Clipped(low=clip_low, high=clip_high), Sampling(n=n, max_new_tokens=max_new_tokens)
     return Recipe(
         name="sod",
-        rollouts=StudentRollouts(sampling=Sampling(n=n, max_new_tokens=max_new_tokens)),
+        rollouts=EnvironmentRollouts(environment=environment, sampling=sampling)
+        if environment
+        else StudentRollouts(sampling=sampling),
         teacher=ModelTeacher(model=teacher),
         terms=(
             Term(name="reward", signal=ScoreFunction(advantage=GroupRelative(), ratio=ratio)),
@@ -185,14 +188,19 @@ SOD = Card(
         Knob(name="epsilon", default="1e-06", meaning="added to both sides of the quotient, in nats"),
         Knob(name="clip_low", default="0.2", meaning="how far the probability ratio may fall before it gives no gradient"),
         Knob(name="clip_high", default="0.28", meaning="how far it may rise"),
+        Knob(
+            name="environment",
+            default="''",
+            meaning="the function that replies to the student's turns; without it there is one",
+        ),
         responses(16),
         LENGTH,
     ),
     settings="learning rate 1e-6, batch 64, 16 turns, up to 20,480 tokens",
     exact_check="one step is GRPO plus OPD; the product over steps is the quotient; scaling all d changes nothing",
     differs=(
-        "the two advantages are clipped each by itself and not as a sum: the same where the ratio is inside the clip; rollouts "
-        "are single responses, whose one step has weight 1, unless their source writes others' tokens or turns between"
+        "the two advantages are clipped each by itself and not as a sum: the same where the ratio is inside the clip; "
+        "without an environment a response is one step, which has weight 1"
     ),
 )
 

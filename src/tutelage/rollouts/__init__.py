@@ -1,7 +1,7 @@
 """Who writes the responses, and how tokens are drawn."""
 
 from tutelage.rollouts.guided import LockstepSampler
-from tutelage.rollouts.sample import Aids, Prompt, RolloutWriter, Text, environment_of, given_responses
+from tutelage.rollouts.sample import Aids, Prompt, Reply, RolloutWriter, Text, environment_of, given_responses
 from tutelage.rollouts.sampler import CachedSampler, Sample, Sampler
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "CachedSampler",
     "LockstepSampler",
     "Prompt",
+    "Reply",
     "RolloutWriter",
     "Sample",
     "Sampler",

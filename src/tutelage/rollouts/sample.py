@@ -16,13 +16,13 @@ from tutelage.rollouts.sources import (
 )
 from tutelage.rollouts.writers.beside import BlendedWriter, WatchedWriter
 from tutelage.rollouts.writers.chosen import BestTeacherWriter
-from tutelage.rollouts.writers.desk import Aids, Desk, Prompt, Text, Writer
+from tutelage.rollouts.writers.desk import Aids, Desk, Prompt, Reply, Text, Writer
 from tutelage.rollouts.writers.environment import EnvironmentWriter, environment_of
 from tutelage.rollouts.writers.plain import PlainWriter, given_responses
 from tutelage.rollouts.writers.stored import BufferedWriter, ReplayWriter
 from tutelage.types import Rollout
 
-__all__ = ["Aids", "Prompt", "RolloutWriter", "Text", "environment_of", "given_responses"]
+__all__ = ["Aids", "Prompt", "Reply", "RolloutWriter", "Text", "environment_of", "given_responses"]
 
 
 @final

@@ -12,13 +12,14 @@ from tutelage.data import PromptOrder
 from tutelage.errors import ConfigError
 from tutelage.models import LanguageModel, ModelSource, chat, load
 from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
-from tutelage.rollouts import Aids, CachedSampler, Prompt, RolloutWriter, Text, given_responses
+from tutelage.rollouts import Aids, CachedSampler, Prompt, Reply, RolloutWriter, Text, environment_of, given_responses
+from tutelage.rollouts.sources import EnvironmentRollouts
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
-from tutelage.run.writing import build_writer, student_sampler
+from tutelage.run.writing import build_writer, student_sampler, write_alone
 from tutelage.teachers import AnyScorer, Remembering
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
 from tutelage.training.learner import Learner
@@ -46,6 +47,8 @@ class Assembled:
     learner: Learner
     teaching: Teaching
     evaluator: Evaluator | None
+    aids: Aids
+    """What the writer and whoever else has the student write use besides models."""
     controls: dict[str, float]
     """Settings that the recipe's controllers move, by name, as the writer reads them."""
 
@@ -74,6 +77,8 @@ def assemble(config: RunConfig) -> Assembled:
     torch.manual_seed(config.seed)  # decides the initial weights of adapters and their dropout
     notes = check_recipe(config.recipe, verifier=config.verifier)
     verifier = verifiers.build(config.verifier)
+    source = config.recipe.rollouts
+    reply = environment_of(source) if isinstance(source, EnvironmentRollouts) else None
     examples, held_out = _examples(config)
     notes += check_data(config.recipe, examples)
     student, models = _models(config)
@@ -81,7 +86,7 @@ def assemble(config: RunConfig) -> Assembled:
     report = replace(report, notes=(*notes, *report.notes))
     if config.training.gradient_checkpointing:
         student.model.activation_checkpointing_enable()
-    return _build(config, report, student, models, verifier, examples, held_out)
+    return _build(config, report, student, models, verifier, reply, examples, held_out)
 
 
 def prompt_order(config: RunConfig, assembled: Assembled) -> Callable[[int], list[Prompt]]:
@@ -167,6 +172,7 @@ def _build(
     student: LanguageModel,
     models: Models,
     verifier: Verifier,
+    reply: Reply | None,
     examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Assembled:
@@ -198,7 +204,7 @@ def _build(
     sampler = student_sampler(student, report, learner)
     prompts, held_out_prompts = read(examples), read(held_out)
     controls = dict(recipe.controlled)
-    aids = Aids(controls=controls, prompts=prompts, judge=verifier.judge)
+    aids = Aids(controls=controls, prompts=prompts, judge=verifier.judge, reply=reply)
     return Assembled(
         student=student,
         teacher=teacher,
@@ -217,7 +223,8 @@ def _build(
             compositions=recipe.compositions,
             keep_untaught=any(not term.needs for term in recipe.terms),
         ),
-        evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text),
+        evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text, aids),
+        aids=aids,
         controls=controls,
     )
 
@@ -231,6 +238,7 @@ def _evaluator(
     prompts: Sequence[Prompt],
     sampler: CachedSampler,
     text: Text,
+    aids: Aids,
 ) -> Evaluator | None:
     if not prompts:
         return None
@@ -257,6 +265,9 @@ def _evaluator(
         ruler=ruler,
         teacher_texts=_given_texts(prompts, text, limit) if measurable else (),
         seed=config.seed,
+        write=partial(write_alone, config.recipe.rollouts, sampler=sampler, text=text, seed=config.seed, aids=aids)
+        if isinstance(config.recipe.rollouts, EnvironmentRollouts)
+        else None,
     )
 
 

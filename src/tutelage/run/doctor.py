@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from tutelage.rollouts import Prompt, RolloutWriter
-from tutelage.rollouts.sources import Sampling, StudentRollouts
+from tutelage.rollouts import Prompt
+from tutelage.rollouts.sources import Sampling
 from tutelage.run.assembly import Assembled, assemble
 from tutelage.run.config import RunConfig
 from tutelage.run.measuring import Measurement, Ruler
 from tutelage.run.preflight import PreflightReport
 from tutelage.run.recipe_checks import response_limit
+from tutelage.run.writing import write_alone
 from tutelage.training.teaching import Teaching
 from tutelage.types import Rollout
 
@@ -61,7 +62,8 @@ def doctor(config: RunConfig, *, num_prompts: int = 8, max_new_tokens: int = 128
     run = assemble(config)
     prompts = run.prompts[:num_prompts]
     sampling = Sampling(max_new_tokens=min(max_new_tokens, response_limit(config.recipe.rollouts)))
-    writer = RolloutWriter(StudentRollouts(sampling=sampling), student=run.sampler, text=run.text, seed=config.seed)
+    source = config.recipe.rollouts
+    writer = write_alone(source, sampling, sampler=run.sampler, text=run.text, seed=config.seed, aids=run.aids)
     rollouts = writer.write(prompts, step=0)
     ruler = Ruler(
         run.student,

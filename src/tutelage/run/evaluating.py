@@ -1,10 +1,13 @@
 """Evaluations during a run: when they are due, on which prompts, against which teacher."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import final
 
 from tutelage.evaluation import EvaluationResult, EvaluationSettings, evaluate
-from tutelage.rollouts import Prompt, Sampler, Text
+from tutelage.rollouts import Prompt, RolloutWriter, Sampler, Text
+from tutelage.rollouts.sources import Sampling
 from tutelage.run.measuring import Ruler
 from tutelage.types import Rollout
 from tutelage.verifiers import Verifier
@@ -25,6 +28,7 @@ class Evaluator:
         ruler: Ruler | None,
         teacher_texts: Sequence[Rollout],
         seed: int,
+        write: Callable[[Sampling], RolloutWriter] | None = None,
     ) -> None:
         """Keep what an evaluation needs.
 
@@ -37,9 +41,11 @@ class Evaluator:
             ruler: Measures the student against its teacher, where there is one.
             teacher_texts: The data's own responses to held-out prompts, for the forward KL on given text.
             seed: The same for every evaluation of a run, so that steps can be compared.
+            write: From how tokens are drawn to who writes, where the student does not write alone.
         """
         self._prompts, self._sampler, self._text, self._verifier = prompts, sampler, text, verifier
         self._settings, self._ruler, self._teacher_texts, self._seed = settings, ruler, teacher_texts, seed
+        self._write = write
 
     def due(self, step: int, *, num_steps: int) -> bool:
         """Whether a run of `num_steps` is evaluated after `step` steps."""
@@ -57,7 +63,15 @@ class Evaluator:
             step=step,
             score=self._ruler,
             teacher_texts=self._teacher_texts,
+            write=None if self._write is None else partial(_written, self._write, step=step),
         )
+
+
+def _written(
+    write: Callable[[Sampling], RolloutWriter], prompts: Sequence[Prompt], sampling: Sampling, *, step: int
+) -> list[Rollout]:
+    """Drawn as in step 0, so that steps can be compared."""
+    return [replace(rollout, policy_step=step) for rollout in write(sampling).write(prompts, step=0)]
 
 
 Report = Callable[[int, EvaluationResult], None]

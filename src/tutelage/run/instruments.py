@@ -9,10 +9,11 @@ from torch import Tensor
 from tutelage import controllers
 from tutelage.controllers import Controller
 from tutelage.rollouts import Prompt, RolloutWriter
-from tutelage.rollouts.sources import Sampling, StudentRollouts
+from tutelage.rollouts.sources import Sampling
 from tutelage.run.assembly import Assembled, prompt_order
 from tutelage.run.config import RunConfig
 from tutelage.run.recipe_checks import response_limit, sampling_of
+from tutelage.run.writing import write_alone
 from tutelage.training.measuring import select
 from tutelage.types import StepBatch
 
@@ -30,7 +31,7 @@ class RunInstruments:
         """Nothing is computed yet."""
         self.student, self.controls = assembled.student, assembled.controls
         self.max_new_tokens = response_limit(config.recipe.rollouts)
-        self._assembled, self._seed = assembled, config.seed
+        self._assembled, self._seed, self._source = assembled, config.seed, config.recipe.rollouts
         self._prompts: Callable[[int], list[Prompt]] = prompt_order(config, assembled)
         self._sampling = sampling_of(config.recipe.rollouts) or Sampling(max_new_tokens=self.max_new_tokens)
 
@@ -54,6 +55,5 @@ class RunInstruments:
         return fmean(verdict.reward or 0.0 for verdict in verdicts)
 
     def _by_student(self, sampling: Sampling) -> RolloutWriter:
-        return RolloutWriter(
-            StudentRollouts(sampling=sampling), student=self._assembled.sampler, text=self._assembled.text, seed=self._seed
-        )
+        run = self._assembled
+        return write_alone(self._source, sampling, sampler=run.sampler, text=run.text, seed=self._seed, aids=run.aids)

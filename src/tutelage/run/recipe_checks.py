@@ -14,6 +14,7 @@ from tutelage.rollouts.sources import (
     BlendedRollouts,
     BufferedRollouts,
     DatasetRollouts,
+    EnvironmentRollouts,
     MixedRollouts,
     ReplayRollouts,
     ResponseColumn,
@@ -146,6 +147,8 @@ def writers_of(rollouts: AnyRollouts) -> frozenset[AuthorName]:
     match rollouts:
         case StudentRollouts() | BlendedRollouts() | WatchedRollouts() | ReplayRollouts() | BufferedRollouts():
             return frozenset({"student"})
+        case EnvironmentRollouts():
+            return frozenset({"student"})  # the environment's tokens are nobody's
         case DatasetRollouts():
             return frozenset({"dataset"})
         case TeacherRollouts():

@@ -8,9 +8,9 @@ import torch
 
 from tutelage.errors import DataError
 from tutelage.models import LanguageModel
-from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Text
+from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Sampler, Text
 from tutelage.rollouts.overlap import TopOverlap
-from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts
+from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts, EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.run.config import RunConfig
 from tutelage.run.preflight import PreflightReport
 from tutelage.teachers import AnyScorer, Remembering, Teacher
@@ -64,6 +64,16 @@ def build_writer(
             hint=_hint(recipe.rollouts, teacher),
         ),
     )
+
+
+def write_alone(
+    source: AnyRollouts, sampling: Sampling, *, sampler: Sampler, text: Text, seed: int, aids: Aids
+) -> RolloutWriter:
+    """What writes where only the student is looked at: it alone, or with its environment where the recipe has one."""
+    alone = (
+        replace(source, sampling=sampling) if isinstance(source, EnvironmentRollouts) else StudentRollouts(sampling=sampling)
+    )
+    return RolloutWriter(alone, student=sampler, text=text, seed=seed, aids=aids)
 
 
 def student_sampler(student: LanguageModel, report: PreflightReport, learner: Learner) -> CachedSampler:

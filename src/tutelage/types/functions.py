@@ -22,9 +22,7 @@ def require_function_name(path: str, *, setting: str) -> None:
     """
     place, _, function = path.rpartition(":")
     if not place or not function.isidentifier():
-        raise ConfigError(
-            f"{setting} {path!r} names no function: expected 'package.module:function' or 'file.py:function'."
-        )
+        raise ConfigError(f"{setting} {path!r} names no function: expected 'package.module:function' or 'file.py:function'.")
 
 
 def named_function(path: str, *, role: str) -> Callable[..., Any]:
@@ -59,9 +57,7 @@ def named_function(path: str, *, role: str) -> Callable[..., Any]:
 def _load_file(path: Path, role: str) -> Any:
     path = path.expanduser().resolve()
     if not path.is_file():
-        raise ConfigError(
-            f"There is no file {str(path)!r} for the {role}. Give an existing Python file as 'file.py:function'."
-        )
+        raise ConfigError(f"There is no file {str(path)!r} for the {role}. Give an existing Python file as 'file.py:function'.")
     name = f"{role}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the suffix is .py

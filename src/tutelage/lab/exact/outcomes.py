@@ -19,6 +19,7 @@ from tutelage.rollouts.sources import (
     BlendedRollouts,
     BufferedRollouts,
     DatasetRollouts,
+    EnvironmentRollouts,
     MixedRollouts,
     ReplayRollouts,
     Sampling,
@@ -113,7 +114,7 @@ def cases(source: AnyRollouts, *, length: int, step: int) -> list[Case]:
             return [Case(probability=1.0, sampling=sampling, authors=authors)]
         case BlendedRollouts(sampling=sampling, radius=radius):
             return [replace(written(sampling, Author.STUDENT), radius=value_at(radius, step))]
-        case WatchedRollouts() | BufferedRollouts() | BestTeacherRollouts():
+        case WatchedRollouts() | BufferedRollouts() | BestTeacherRollouts() | EnvironmentRollouts():
             raise ConfigError(f"The recipe {beyond_tables(source)}")
 
 
@@ -129,6 +130,11 @@ def beyond_tables(source: AnyRollouts) -> str | None:
             return (
                 f"has rollouts ({source.kind!r}) that a verifier chooses among after a second prompt, and the exact oracle's "
                 "tables know one prompt for student and teacher. Compare it in training."
+            )
+        case EnvironmentRollouts():
+            return (
+                f"has rollouts ({source.kind!r}) in which an environment replies, and the exact oracle's tables know only "
+                "student and teacher. Compare it in training."
             )
         case _:
             return None

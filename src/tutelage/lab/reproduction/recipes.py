@@ -1,6 +1,7 @@
 """From a job to the recipe that runs: models put in, the small world's sizes, and what kind of estimator it is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Literal
 
@@ -11,7 +12,15 @@ from tutelage.lab.reproduction.jobs import Job
 from tutelage.lab.tasks import Task
 from tutelage.objectives import CrossEntropy, SampledKL, ScoreFunction
 from tutelage.recipes import Recipe
-from tutelage.rollouts.sources import Sampling
+from tutelage.rollouts.sources import (
+    AnyRollouts,
+    DatasetRollouts,
+    EnvironmentRollouts,
+    MixedRollouts,
+    Sampling,
+    StudentRollouts,
+    TeacherRollouts,
+)
 from tutelage.types.parts import parts
 
 Kind = Literal["exact", "score function", "supervised"]
@@ -33,7 +42,7 @@ def recipe_of(job: Job, task: Task, models: Mapping[str, str]) -> tuple[Recipe, 
         models: Folder of each of the task's roles.
 
     Raises:
-        ConfigError: The method does not exist or has no such knob.
+        ConfigError: The method does not exist or has no such knob, or its student cannot talk with the task's environment.
     """
     entry = recipes.get(job.method)
     asked = signature(entry.make).parameters
@@ -49,6 +58,8 @@ def recipe_of(job: Job, task: Task, models: Mapping[str, str]) -> tuple[Recipe, 
     recipe, notes = fit(
         entry.recipe(**{**filled, **job.knobs}), vocab=len(task.characters) + _SPECIAL_IDS, most_n=job.responses_per_step
     )
+    if task.environment is not None:
+        recipe = replace(recipe, rollouts=_talking(recipe.rollouts, task.environment))
     return _reading(recipe, task.context_template), notes
 
 
@@ -73,6 +84,20 @@ def kind_of(recipe: Recipe) -> Kind:
     if any(isinstance(signal, ScoreFunction | SampledKL) for signal in signals):
         return "score function"
     return "supervised" if all(isinstance(signal, CrossEntropy) for signal in signals) else "exact"
+
+
+def _talking(source: AnyRollouts, environment: str) -> AnyRollouts:
+    """The source in which the student's turns are replied to; what teacher or data write stays as it is."""
+    match source:
+        case StudentRollouts(sampling=sampling, horizon=None) | MixedRollouts(sampling=sampling, student_fraction=1.0):
+            return EnvironmentRollouts(environment=environment, sampling=sampling)
+        case DatasetRollouts() | TeacherRollouts() | EnvironmentRollouts() | MixedRollouts(student_fraction=0.0):
+            return source
+        case _:
+            raise ConfigError(
+                f"The task has an environment, and with rollouts of kind {source.kind!r}, these settings, nobody asks it: the "
+                "student would write both sides. Take a method whose student writes whole responses (gkd: student_fraction 1)."
+            )
 
 
 def _reading(recipe: Recipe, template: str) -> Recipe:

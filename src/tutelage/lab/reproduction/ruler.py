@@ -16,7 +16,7 @@ from tutelage.lab.tasks import HELD_OUT_SEED, Task
 from tutelage.models import ModelSource
 from tutelage.objectives import CrossEntropy, Term
 from tutelage.recipes import Recipe
-from tutelage.rollouts.sources import Sampling, StudentRollouts
+from tutelage.rollouts.sources import EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.run.api import evaluate
 from tutelage.run.config import RunConfig
 from tutelage.teachers.parts import ModelTeacher
@@ -97,10 +97,13 @@ def read(
 
 
 def _config(student: Path, teacher: Path, task: Task, examples: Sequence[Example], file: Path, samples: int) -> RunConfig:
+    sampling = Sampling(max_new_tokens=task.max_response_tokens)
     return RunConfig(
         recipe=Recipe(
             name="ruler",
-            rollouts=StudentRollouts(sampling=Sampling(max_new_tokens=task.max_response_tokens)),
+            rollouts=StudentRollouts(sampling=sampling)
+            if task.environment is None
+            else EnvironmentRollouts(environment=task.environment, sampling=sampling),
             terms=(Term(name="cross_entropy", signal=CrossEntropy()),),
             teacher=ModelTeacher(model=str(teacher)),
         ),

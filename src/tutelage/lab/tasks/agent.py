@@ -92,6 +92,7 @@ def _turn_by_turn(problem: Example) -> list[Example]:
 
 TASK = Task(
     name="agent",
+    environment=f"{__name__}:world",
     isolates=(
         "Acting in several turns. What the student has to know is not in the prompt: it asks a world for one cell after "
         "another, each reply names the next, and a sum is carried along. A wrong question or a wrong sum early on spoils all "

@@ -84,6 +84,8 @@ class Task:
     """Of one run."""
     slices: Callable[[Example], str] | None = None
     """The class of a problem, where accuracy is to be told apart by class."""
+    environment: str | None = None
+    """What the student talks with, as `package.module:function`; none where a response is one turn."""
     context_template: str = "{context}{prompt}"
     """How the models of the task have learnt to read a context before a plain-text prompt; for a context's `plain_template`."""
 

@@ -91,7 +91,7 @@ class Desk:
         return self.teacher
 
     def stream(self, step: int, stream: int) -> int:
-        """A seed for one purpose in one step: 0 the student's draws, 1 the teacher's, 2 who writes, 2 + t the student's turn t."""
+        """A seed for one purpose in one step: 0 the student's draws, 1 the teacher's, 2 who writes, from 3 on later turns."""
         return int(np.random.SeedSequence([self.seed, step, stream]).generate_state(1, np.uint64)[0])
 
     def rollout(self, prompt: Prompt, group: int, parts: Sequence[tuple[Sample, Author]], *, step: int) -> Rollout:
