@@ -1,7 +1,7 @@
 """A tiny student, a tiny teacher and a few prompts on disk, and configurations that train on them in a second."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tutelage.models import ModelSource
 from tutelage.recipes import Recipe, behaviour, horizons, replay
 from tutelage.run.config import RunConfig
 from tutelage.training.settings import CheckpointSettings, OptimiserSettings, TrainingSettings
+from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
 
 ALPHABET = "0123456789+=;ab\n"
@@ -40,10 +41,16 @@ RECIPES: dict[str, Callable[[str], Recipe]] = {
         teacher, k=4, skip_first=("1", ";", "absent"), n=2, max_new_tokens=MAX_NEW_TOKENS
     ),
     "scope": lambda teacher: recipes.scope(teacher, n=2, max_new_tokens=MAX_NEW_TOKENS),
+    "sod": lambda teacher: recipes.sod(teacher, environment="tests.pairs:next_digit", n=2, max_new_tokens=2 * MAX_NEW_TOKENS),
     "mopd": lambda teacher: recipes.mopd({"sums": teacher}, default="sums", max_new_tokens=MAX_NEW_TOKENS),
     "opsd": lambda teacher: recipes.opsd(max_new_tokens=MAX_NEW_TOKENS, average_rate=0.1),
 }
 """Every method, small enough for the alphabet and quick enough for a test."""
+
+
+def next_digit(example: Example, turns: Sequence[str]) -> str | None:
+    """An environment: the number of the student's next turn between semicolons; after three turns it is over."""
+    return f";{len(turns)};" if len(turns) < 3 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
