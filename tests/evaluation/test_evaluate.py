@@ -10,7 +10,7 @@ from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation import EvaluationSettings, evaluate
 from tutelage.rollouts.sampler import Sample
 from tutelage.tracking.registry import METRICS
-from tutelage.types import Author, StepBatch
+from tutelage.types import Author, StepBatch, Verdict
 from tutelage.verifiers import ExactMatch, NoVerifier, build
 
 STOP = 99
@@ -206,3 +206,21 @@ def test_a_real_model_is_always_right_about_its_own_greedy_text(data_folder):
     result = evaluate(prompts, sampler=sampler, decode=tokenizer.decode, verifier=verifier, settings=settings, seed=0)
     assert result.metrics["eval/greedy_accuracy_fraction"] == 1.0
     assert result.metrics["eval/mean_length_tokens"] == 12.0
+
+
+def test_a_student_that_does_not_write_alone_is_evaluated_on_what_is_written_with_others(prompts, rollout):
+    asked, sampler = [], Dice()
+
+    def write(read, sampling):
+        asked.append((sampling.temperature, sampling.n))
+        return [rollout(group, [group % 2, STOP]) for group in range(len(read)) for _ in range(sampling.n)]
+
+    class SameNumber:
+        def judge(self, rollouts):
+            return [Verdict(correct=each.text == f"{each.group} {STOP}") for each in rollouts]
+
+    result = run(prompts, sampler=sampler, verifier=SameNumber(), write=write)
+    assert sampler.calls == []
+    assert asked == [(0.0, 1), (1.0, 4)]
+    assert result.metrics["eval/greedy_accuracy_fraction"] == 0.5, "the ids 0 and 1 are answered by themselves, 2 and 3 are not"
+    assert result.metrics["eval/avg_at_k_fraction"] == 0.5
