@@ -28,6 +28,7 @@ KNOBS = {
     "score": "either",
     "student_prefers": "likely",
     "skip_first": ("<",),
+    "environment": "tools.py:reply",
 }
 """Another value than the default, where one less or one more does not do."""
 
