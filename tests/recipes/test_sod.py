@@ -5,6 +5,7 @@ import torch
 
 import steps
 from tutelage.recipes import grpo, opd, sod
+from tutelage.recipes.costs import cost_of
 from tutelage.types import Author
 
 VOCAB = 6
@@ -90,3 +91,12 @@ def test_every_response_has_a_first_step_of_its_own():
     student, teacher = steps.logits(4), steps.logits(4, seed=1)
     both = steps.step([0, 1], [2, 3], student=student, teacher=teacher, groups=[0, 1])
     torch.testing.assert_close(steps.gradient(sod(), both), steps.gradient(opd(), both))
+
+
+def test_with_an_environment_the_student_talks_and_everything_else_stays():
+    talking = sod(environment="tools.py:reply", n=4, max_new_tokens=64)
+    assert talking.rollouts.kind == "environment"
+    assert talking.rollouts.sampling == sod(n=4, max_new_tokens=64).rollouts.sampling
+    assert talking.terms == sod().terms
+    assert any(f"{talking.rollouts.max_turns} turns" in told for told in cost_of(talking).generation)
+    assert cost_of(sod()).generation == ()

@@ -10,6 +10,7 @@ from tutelage.errors import ConfigError
 from tutelage.lab.exact import outcomes
 from tutelage.rollouts.sources import (
     DatasetRollouts,
+    EnvironmentRollouts,
     MixedRollouts,
     Sampling,
     StudentRollouts,
@@ -126,3 +127,9 @@ def test_more_outcomes_than_can_be_taken_are_refused_with_what_to_lower():
         outcomes(given, StudentRollouts())
     with pytest.raises(ConfigError, match=r"256 outcomes .* at most 255"):
         outcomes(world(4, 4), StudentRollouts(), most=255)
+
+
+def test_a_conversation_with_an_environment_is_refused():
+    source = EnvironmentRollouts(environment="tests.pairs:next_digit")
+    with pytest.raises(ConfigError, match=r"'environment'\) in which an environment replies"):
+        outcomes(world(2, 2), source)
