@@ -39,8 +39,8 @@ def settings(path: str) -> str:
 
 
 def _is_setting(field: griffe.Attribute) -> bool:
-    annotated = field.annotation is not None and "ClassVar" not in str(field.annotation)
-    return annotated and "property" not in field.labels and not field.name.startswith("_") and field.name != "kind"
+    annotated = field.annotation is not None and "instance-attribute" in field.labels  # what ClassVar marks is none
+    return annotated and not field.name.startswith("_") and field.name != "kind"
 
 
 def _row(field: griffe.Attribute) -> str:

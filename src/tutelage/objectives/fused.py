@@ -40,6 +40,8 @@ class Evaluation:
     """Each term's share of the loss."""
     weights: Mapping[str, float]
     """Mean token weight of each term over the tokens it acts on: the share that a mask keeps."""
+    counted: Mapping[str, int]
+    """Tokens that each term's reduction counted among these rows, over which its mean weight is taken."""
     statistics: Mapping[str, Float[Tensor, " row"]]
     """Per-row statistics, detached, and `token_weight`, the sum of the terms' weights; empty unless asked for."""
 
@@ -73,7 +75,7 @@ def evaluate(
         NumericsError: A value is not finite; the message names the rollout and the position.
         ConfigError: A term asks for more than its teacher gives.
     """
-    counts = (plan.coefficients != 0.0).sum(dim=1).clamp(min=1)
+    counts = (plan.coefficients != 0.0).sum(dim=1)
     acting = plan.acting.any(dim=0)
     if not statistics and not bool(acting.all()):
         rows = acting.nonzero().squeeze(-1)
@@ -91,7 +93,8 @@ def evaluate(
     return Evaluation(
         loss=loss,
         terms={name: float(value) for name, value in zip(names, work.losses.cpu(), strict=True)},
-        weights={name: float(value) for name, value in zip(names, (work.weights / counts).cpu(), strict=True)},
+        weights={name: float(value) for name, value in zip(names, (work.weights / counts.clamp(min=1)).cpu(), strict=True)},
+        counted={name: int(value) for name, value in zip(names, counts.cpu(), strict=True)},
         statistics=work.statistics | ({"token_weight": work.token_weights} if statistics else {}),
     )
 

@@ -201,13 +201,12 @@ def _combine(
     norm: float,
     rate: float,
 ) -> Update:
-    """Add up the micro-batches: losses are parts of one sum already, mean weights are averaged over acting tokens."""
+    """Add up the micro-batches: losses are parts of one sum already, mean weights are averaged over counted tokens."""
     losses = {term.name: sum(part.terms[term.name] for _, part in parts) for term in terms}
     weights: dict[str, float] = {}
     for term in terms:
-        acting = [int(batch.select(rows).rows_by(term.authors).sum()) for rows, _ in parts]
-        total = sum(count * part.weights[term.name] for count, (_, part) in zip(acting, parts, strict=True))
-        weights[term.name] = total / max(sum(acting), 1)
+        total = sum(part.counted[term.name] * part.weights[term.name] for _, part in parts)
+        weights[term.name] = total / max(sum(part.counted[term.name] for _, part in parts), 1)
     statistics: dict[str, Tensor] = {}
     for rows, part in parts:
         for name, values in part.statistics.items():
