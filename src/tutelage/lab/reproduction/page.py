@@ -16,6 +16,8 @@ from tutelage.lab.reproduction.table import DIRECTIONS, difference, mean_and_spr
 from tutelage.lab.reproduction.verdict import RULE
 
 _NOTHING = "Nothing is measured yet."
+_SHOWN = 4
+"""Methods that are named as the highest of a task."""
 
 
 def rows(table: Table) -> str:
@@ -72,6 +74,32 @@ def knobs(table: Table) -> str:
 def curves(table: Table) -> str:
     """For each task with results: what it isolates, the curves, and the ends of all methods side by side."""
     return "\n\n".join(section for task in _tasks() if (section := _section(table, task))) or _NOTHING
+
+
+def when(table: Table) -> str:
+    """For each task with results what it isolates, which methods ended highest, and what was decided there."""
+    return "\n\n".join(section for task in _tasks() if (section := _advice(table, task))) or _NOTHING
+
+
+def _advice(table: Table, task: str) -> str:
+    claims = {claim.method: claim for claim in CLAIMS if claim.task == task}
+    found = _found(table, task, {method: claims.get(method) for method in dict.fromkeys([*BASELINES, *claims])})
+    if not found:
+        return ""
+    ends = {method: [result.curve.end.accuracy for result in ended if result.curve] for method, ended in found.items()}
+    before = fmean(result.curve.points[0].accuracy for result in next(iter(found.values())) if result.curve)
+    best = sorted(ends, key=lambda method: -fmean(ends[method]))[:_SHOWN]
+    rows = [row for row in map(table.row, CLAIMS) if row.claim.task == task and row.verdict is not None]
+    decided = [
+        f"- {row.verdict.word}: `{row.claim.method}` {DIRECTIONS[row.claim.direction]} `{row.claim.baseline}` "
+        f"({row.metric.title}, {difference(row)})"
+        for row in rows
+        if row.verdict and not row.verdict.undecided
+    ]
+    highest = ", ".join(f"`{method}` {fmean(ends[method]):.1%} ({len(ends[method])} seeds)" for method in best)
+    told = f"Accuracy before training {before:.1%}. Highest at the end: {highest}."
+    none = "No claim was decided here: all intervals hold both signs."
+    return f"## {task}\n\n{tasks.get(task).isolates}\n\n{told}\n\n" + ("\n".join(decided) or none)
 
 
 def comparison(table: Table, claim: Claim) -> str:
@@ -165,5 +193,6 @@ PARTS: Mapping[str, Callable[[Table], str]] = {
     "rates": rates,
     "knobs": knobs,
     "curves": curves,
+    "when": when,
 }
 """By the name under which the page asks for them."""
