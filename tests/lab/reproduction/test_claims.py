@@ -4,11 +4,18 @@ import re
 
 import pytest
 
+from tutelage.credit import GroupRelative
 from tutelage.errors import ConfigError
 from tutelage.lab import tasks
 from tutelage.lab.reproduction.claim import Claim, OfResponse, OfRun
 from tutelage.lab.reproduction.claims import CLAIMS, SETUPS, chosen
-from tutelage.lab.reproduction.jobs import resolved
+from tutelage.lab.reproduction.jobs import job_of, resolved
+from tutelage.lab.reproduction.recipes import recipe_of
+from tutelage.objectives import Reshaped
+from tutelage.rollouts.sources import Sampling
+from tutelage.teachers.context_parts import PeerSolution
+from tutelage.types.parts import parts
+from tutelage.weighting import PerplexityShare
 
 METHODS = {
     *("trb", "esr", "adwin", "kat", "lightning", "f_opd", "brts", "revisiting", "many_faces", "exopd", "reopold", "eopd"),
@@ -65,3 +72,14 @@ def test_a_name_without_a_row_is_explained(asked, words):
 def test_a_method_is_not_compared_with_itself():
     with pytest.raises(ConfigError, match="with itself"):
         Claim(method="opd", task="chain", statement="", source="")
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.method} on {claim.task}")
+def test_methods_that_compare_the_responses_of_a_prompt_get_several(claim: Claim):
+    """With one response per prompt a group's advantages are zero, and no peer can be shown."""
+    task = tasks.get(claim.task)
+    job = job_of(task, claim.method, seed=0, learning_rate=0.0, budget=task.budget, claim=claim)
+    recipe, _ = recipe_of(job, task, dict.fromkeys(task.roles, "folder"))
+    compares = any(isinstance(part, GroupRelative | Reshaped | PeerSolution | PerplexityShare) for part in parts(recipe))
+    several = max((part.n for part in parts(recipe.rollouts) if isinstance(part, Sampling)), default=1) > 1
+    assert several or not compares

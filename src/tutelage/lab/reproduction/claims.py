@@ -11,8 +11,7 @@ BASELINES = ("opd", "gkd", "seq_kd", "grpo")
 
 SETUPS: Mapping[str, Mapping[str, Knob]] = {
     "gkd": {"beta": 1.0, "student_fraction": 1.0},
-    "grpo": {"n": 8},
-    "rft": {"n": 8},
+    **{method: {"n": 8} for method in ("grpo", "rft", "scope", "sod", "dgrpo")},
 } | {**claims_white_box.SETUPS, **claims_self.SETUPS}
 """Knobs that a method has turned on every task, besides those that all methods have turned (`runs.COMMON`)."""
 

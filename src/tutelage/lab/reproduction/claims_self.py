@@ -8,7 +8,9 @@ SETUPS: Mapping[str, Mapping[str, Knob]] = {
     "opsd": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
     "pw_opsd": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
     "selfci": {"allowed_column": "solution", "withheld_column": "privileged_context"},
-    "rlsd": {"column": "solution"},
+    "rlsd": {"n": 8, "column": "solution"},
+    "sdpo": {"n": 8},
+    "srpo": {"n": 8},
 }
 
 CLAIMS: tuple[Claim, ...] = (
