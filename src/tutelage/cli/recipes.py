@@ -166,5 +166,6 @@ def _measured(row: dict[str, Any]) -> str:
 
 def _section(title: str, body: str) -> str:
     indent = "  " if title else ""
-    lines = [textwrap.fill(line.strip(), 100, initial_indent=indent, subsequent_indent=indent) for line in body.splitlines()]
+    wrapper = textwrap.TextWrapper(100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    lines = [wrapper.fill(line.strip()) for line in body.splitlines()]
     return "\n".join([f"{title}:", *lines] if title else lines)
