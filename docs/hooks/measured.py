@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from tutelage.tracking.wording import markdown_table
+
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 REVERSE, FORWARD = "eval/reverse_kl_nats", "eval/teacher_text_forward_kl_nats"
 ENTROPY = "eval/student_entropy_nats"
@@ -44,7 +46,7 @@ def stories() -> str:
     groups = by_recipe(read("stories"))
     rows = [_row("before", None, [run for runs in groups.values() for run in runs], "before")]
     rows += [_row(f"`{name}`", runs[0]["learning_rate"], runs, "after") for name, runs in groups.items()]
-    return _table(
+    return markdown_table(
         [
             "",
             "learning rate",
@@ -77,7 +79,7 @@ def grid() -> str:
         [f"`{name}`", *(f"{one['after'][REVERSE][0]:.2f} / {one['after'][FORWARD][0]:.2f}" for one in sorted(runs, key=_rate))]
         for name, runs in groups.items()
     ]
-    return _table(["", *(f"{rate:g}" for rate in rates)], rows)
+    return markdown_table(["", *(f"{rate:g}" for rate in rates)], rows)
 
 
 def _rate(run: Run) -> float:
@@ -90,7 +92,7 @@ def gsm8k() -> str:
         [f"`{run['recipe']}`", str(run["num_steps"]), f"{run['cpu_seconds']:.0f}", f"{run['peak_memory_mib']:,}"]
         for run in read("gsm8k")
     ]
-    return _table(["", "updates", "CPU seconds", "peak memory, MiB"], rows)
+    return markdown_table(["", "updates", "CPU seconds", "peak memory, MiB"], rows)
 
 
 def exact() -> str:
@@ -98,7 +100,7 @@ def exact() -> str:
     runs = read("exact")
     rows = [_exact_row([run["rows"][place] for run in runs]) for place in range(len(runs[0]["rows"]))]
     head = ["recipe", "bias, whole responses", "cosine", "bias, prefixes", "cosine", "variance", "S/N", "products", "asks"]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _exact_row(seeds: Sequence[Run]) -> list[str]:
@@ -117,7 +119,7 @@ def estimators() -> str:
     runs = read("estimators")
     rows = [_estimator_row([run["rows"][place] for run in runs], runs) for place in range(len(runs[0]["rows"]))]
     head = ["estimator", "bias, prefixes", "cosine", "bias, whole responses", "cosine", "variance", "S/N", "products", "asks"]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _estimator_row(seeds: Sequence[Run], runs: Sequence[Run]) -> list[str]:
@@ -149,14 +151,14 @@ def sampling() -> str:
         ]
         for run in read("sampling")
     ]
-    return _table(["", "prompts x new tokens", "CPU seconds", "factor"], rows)
+    return markdown_table(["", "prompts x new tokens", "CPU seconds", "factor"], rows)
 
 
 def tasks() -> str:
     """One row per task: its models, one plain run, and what they took."""
     rows = [_task_row(run) for run in read("tasks")]
     head = ["task", "teacher", "student before", "after", "seconds: teacher", "student", "run", "steps x prompts"]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _task_row(run: Run) -> list[str]:
@@ -181,11 +183,7 @@ def tasks_special() -> str:
     """The quantity that each task isolates."""
     lines = [(run["task"], name, value) for run in read("tasks") for name, value in run["special"].items()]
     rows = [[f"`{task}`", name.replace("_", " "), f"{value:.3g}"] for task, name, value in lines]
-    return _table(["task", "quantity", "value"], rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+    return markdown_table(["task", "quantity", "value"], rows)
 
 
 TABLES = {

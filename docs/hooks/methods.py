@@ -21,6 +21,7 @@ from tutelage.lab.reproduction.results import Results
 from tutelage.lab.reproduction.rows import Table
 from tutelage.recipes import REGISTRY, Entry
 from tutelage.recipes.catalogue import catalogue
+from tutelage.tracking.wording import markdown_table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "reproduction"
 _DIRECTIVE = re.compile(r"^@methods$", re.MULTILINE)
@@ -49,7 +50,7 @@ def families() -> list[str]:
 def methods() -> str:
     """A table of all methods with the choices that they make."""
     known = catalogue()
-    return _table(
+    return markdown_table(
         ["method", "title", "source", "choices of its own", "needs", "measured here"],
         [_row(entry, known[name]) for name, entry in REGISTRY.items()],
     )
@@ -104,7 +105,7 @@ def _section(entry: Entry, known: Mapping[str, Any], table: Table) -> str:
         f"## {entry.name}",
         f"**{card.title}.** {card.summary}",
         f"```text\n{card.equation}\n```",
-        _table(["knob", "default", "meaning"], knobs) if knobs else "",
+        markdown_table(["knob", "default", "meaning"], knobs) if knobs else "",
         "\n".join(f"- **{name}:** {_cell(text)}" for name, text in facts.items() if text),
         f"```sh\n{known['command']}\n```",
         _measured([claim for claim in CLAIMS if claim.method == entry.name], table),
@@ -121,10 +122,6 @@ def _measured(claims: Iterable[Claim], table: Table) -> str:
             told.append(f"- {claim.statement} On [`{claim.task}`](../tasks.md#{claim.task}): **{row.verdict.word}**.")
             drawn.setdefault(claim.task, comparison(table, claim))
     return "\n".join(["**Measured here** ([all rows](../reproduction.md)):", "", *told, "", *drawn.values()]) if told else ""
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _link(paper: str) -> str:

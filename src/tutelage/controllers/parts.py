@@ -52,11 +52,6 @@ class AlignedWindow:
         """Name of the setting that it moves."""
         return self.control
 
-    @property
-    def verdicts(self) -> frozenset[VerdictField]:
-        """What it asks of the verifier."""
-        return frozenset()
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extrapolation:

@@ -43,13 +43,6 @@ def build_writer(
     teacher = teacher.whole if isinstance(teacher, Remembering) else teacher
     if not isinstance(teacher, Teacher) or not (recipe.teacher_writes or recipe.teacher_reads_along):
         return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed, aids=aids)
-    together = LockstepSampler(
-        learner.student,
-        teacher.model,
-        vocab=report.vocab,
-        stop_token_ids=report.stop_token_ids,
-        autocast=sampling_precision(learner),
-    )
     return RolloutWriter(
         recipe.rollouts,
         student=sampler,
@@ -59,7 +52,15 @@ def build_writer(
         teacher_reads=partial(_read_by, teacher),
         aids=replace(
             aids,
-            together=together if recipe.teacher_reads_along else None,
+            together=LockstepSampler(
+                learner.student,
+                teacher.model,
+                vocab=report.vocab,
+                stop_token_ids=report.stop_token_ids,
+                autocast=sampling_precision(learner),
+            )
+            if recipe.teacher_reads_along
+            else None,
             overlap=TopOverlap(learner.student, vocab=report.vocab, microbatch_tokens=config.training.microbatch_tokens),
             hint=_hint(recipe.rollouts, teacher),
         ),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 from tutelage.tracking.registry import Metric
 
@@ -60,3 +61,8 @@ def plain(number: float | int) -> str:
 def harmless(text: str) -> str:
     """The text with everything written out that steers a terminal, turns the reading direction or cannot be encoded."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a page; a cell must not hold a bar that is not escaped."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

@@ -77,4 +77,6 @@ def test_an_error_of_the_caller_ends_the_workers_and_is_raised(echo):
 
 
 def test_nothing_to_do_starts_nothing(echo):
-    work_off([], lambda message, answer: None, jobs=2, module="there is no such module")
+    answers = list[object]()
+    work_off([], lambda message, answer: answers.append(answer), jobs=2, module="there is no such module")
+    assert answers == []

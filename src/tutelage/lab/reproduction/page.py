@@ -14,6 +14,7 @@ from tutelage.lab.reproduction.results import Result
 from tutelage.lab.reproduction.rows import GRIDS, MOST_SEEDS, SPOKESMEN, Row, Table
 from tutelage.lab.reproduction.table import DIRECTIONS, difference, mean_and_spread
 from tutelage.lab.reproduction.verdict import RULE
+from tutelage.tracking.wording import markdown_table
 
 _NOTHING = "Nothing is measured yet."
 _SHOWN = 4
@@ -23,7 +24,7 @@ _SHOWN = 4
 def rows(table: Table) -> str:
     """The claims with their verdicts."""
     head = ["method", "task", "the paper says", "measured", "ours", "baseline", "difference", "verdict", "reproduced by"]
-    return _table(head, [_row(table.row(claim)) for claim in CLAIMS])
+    return markdown_table(head, [_row(table.row(claim)) for claim in CLAIMS])
 
 
 def _row(row: Row) -> list[str]:
@@ -56,7 +57,7 @@ def rates(table: Table) -> str:
     head = ["task", *(f"{kind} (`{method}`)" for kind, method in SPOKESMEN.items())]
     cells = [[f"`{task}`", *(_rate(table.rate(task, kind)) for kind in SPOKESMEN)] for task in measured]
     tried = "; ".join(f"{kind}: {', '.join(f'{rate:g}' for rate in grid)}" for kind, grid in GRIDS.items())
-    return f"Tried: {tried}.\n\n{_table(head, cells)}"
+    return f"Tried: {tried}.\n\n{markdown_table(head, cells)}"
 
 
 def knobs(table: Table) -> str:
@@ -68,7 +69,9 @@ def knobs(table: Table) -> str:
         if SETUPS.get(method) or claim.knobs
     ]
     told = f"In every row: {'; '.join(COMMON)}."
-    return f"{told}\n\n{_table(['method', 'task', 'turned', 'fitted to the small vocabulary'], cells)}" if cells else told
+    return (
+        f"{told}\n\n{markdown_table(['method', 'task', 'turned', 'fitted to the small vocabulary'], cells)}" if cells else told
+    )
 
 
 def curves(table: Table) -> str:
@@ -82,8 +85,7 @@ def when(table: Table) -> str:
 
 
 def _advice(table: Table, task: str) -> str:
-    claims = {claim.method: claim for claim in CLAIMS if claim.task == task}
-    found = _found(table, task, {method: claims.get(method) for method in dict.fromkeys([*BASELINES, *claims])})
+    found = _of_task(table, task)
     if not found:
         return ""
     ends = {method: [result.curve.end.accuracy for result in ended if result.curve] for method, ended in found.items()}
@@ -109,8 +111,7 @@ def comparison(table: Table, claim: Claim) -> str:
 
 
 def _section(table: Table, task: str) -> str:
-    claims = {claim.method: claim for claim in CLAIMS if claim.task == task}
-    found = _found(table, task, {method: claims.get(method) for method in dict.fromkeys([*BASELINES, *claims])})
+    found = _of_task(table, task)
     if not found:
         return ""
     drawn = _drawn(found, task)
@@ -118,7 +119,13 @@ def _section(table: Table, task: str) -> str:
     cells = [_ends(f"`{method}`", ended) for method, ended in found.items()]
     start = next(iter(found.values()))[0]
     before = _ends("before training", [start], place=0)
-    return f"### {task}\n\n{tasks.get(task).isolates}\n\n{drawn}\n\n{_table(head, [before, *cells])}"
+    return f"### {task}\n\n{tasks.get(task).isolates}\n\n{drawn}\n\n{markdown_table(head, [before, *cells])}"
+
+
+def _of_task(table: Table, task: str) -> dict[str, list[Result]]:
+    """Results of the baselines and of every method that has a row on the task."""
+    claims = {claim.method: claim for claim in CLAIMS if claim.task == task}
+    return _found(table, task, {method: claims.get(method) for method in dict.fromkeys([*BASELINES, *claims])})
 
 
 def _found(table: Table, task: str, methods: Mapping[str, Claim | None]) -> dict[str, list[Result]]:
@@ -180,10 +187,6 @@ def _rate(rate: float | None) -> str:
 
 def _source(source: str) -> str:
     return f"[{source}](https://arxiv.org/abs/{source})" if source.replace(".", "").isdigit() else source
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
 PARTS: Mapping[str, Callable[[Table], str]] = {
