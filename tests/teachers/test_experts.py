@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tutelage.errors import DataError
-from tutelage.teachers import build
+from tutelage.teachers import Scorer, build
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher
 from tutelage.types import Example, RoutedSignal, StepBatch
 
@@ -60,3 +60,22 @@ def test_experts_have_nothing_to_save(models):
     found.update(models["algebra"])
     assert found.state_dict() == {}
     found.load_state_dict({})
+
+
+def test_experts_are_asked_only_about_the_rollouts_that_are_wanted(make_rollout, models):
+    batch, found = (
+        step(make_rollout, "geometry", "algebra", "geometry", "algebra"),
+        scorer(RoutedTeacher(experts=PARTS), models),
+    )
+    everything, part = found.score(batch), found.score(batch, only=[0, 3])
+    wanted = (batch.rollout == 0) | (batch.rollout == 3)
+    assert torch.equal(part.rows_taught, wanted)
+    for whole, some in zip(everything.signal.parts, part.signal.parts, strict=True):
+        own = wanted & whole.hidden.any(dim=-1)
+        torch.testing.assert_close(some.hidden[own], whole.hidden[own])
+        assert not some.hidden[~wanted].any()
+
+
+def test_experts_and_single_models_are_scorers_alike(models):
+    assert isinstance(scorer(RoutedTeacher(experts=PARTS), models), Scorer)
+    assert isinstance(scorer(PARTS["algebra"], models), Scorer)

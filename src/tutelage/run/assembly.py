@@ -20,7 +20,7 @@ from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.writing import build_writer, student_sampler, write_alone
-from tutelage.teachers import AnyScorer, Remembering
+from tutelage.teachers import Remembering, Scorer
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
 from tutelage.training.learner import Learner
 from tutelage.training.teaching import Teaching
@@ -35,7 +35,7 @@ class Assembled:
     """The built parts of a run."""
 
     student: LanguageModel
-    teacher: AnyScorer | None
+    teacher: Scorer | None
     report: PreflightReport
     text: Text
     sampler: CachedSampler
@@ -233,7 +233,7 @@ def _evaluator(
     config: RunConfig,
     report: PreflightReport,
     student: LanguageModel,
-    teacher: AnyScorer | None,
+    teacher: Scorer | None,
     verifier: Verifier,
     prompts: Sequence[Prompt],
     sampler: CachedSampler,

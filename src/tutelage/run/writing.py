@@ -13,7 +13,7 @@ from tutelage.rollouts.overlap import TopOverlap
 from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts, EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.run.config import RunConfig
 from tutelage.run.preflight import PreflightReport
-from tutelage.teachers import AnyScorer, Remembering, Teacher
+from tutelage.teachers import Remembering, Scorer, Teacher
 from tutelage.teachers.parts import ReferenceSolution
 from tutelage.training.learner import Learner
 
@@ -23,7 +23,7 @@ def build_writer(
     report: PreflightReport,
     learner: Learner,
     *,
-    teacher: AnyScorer | None,
+    teacher: Scorer | None,
     sampler: CachedSampler,
     text: Text,
     aids: Aids,

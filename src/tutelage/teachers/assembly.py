@@ -12,10 +12,8 @@ from tutelage.teachers.experts import Experts
 from tutelage.teachers.in_process import Teacher
 from tutelage.teachers.parts import AnyTeacher, ModelTeacher, NoContext, RoutedTeacher, SelfTeacher
 from tutelage.teachers.remembering import Remembering
+from tutelage.teachers.scorer import Scorer
 from tutelage.teachers.weights import FixedWeights, TeacherWeights, own_weights
-
-AnyScorer = Teacher | Experts | Remembering
-"""What scores a step."""
 
 
 def build(
@@ -27,7 +25,7 @@ def build(
     microbatch_tokens: int,
     wrap: Wrap = "auto",
     autocast: torch.dtype | None = None,
-) -> AnyScorer:
+) -> Scorer:
     """The teacher of a recipe.
 
     A self teacher is made from the student as it is now: call this before the first optimiser step, and before a checkpoint

@@ -1,6 +1,6 @@
 """Several teachers, each for its own examples."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, final
 
 import torch
@@ -8,14 +8,19 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tutelage.models.language_model import LanguageModel
-from tutelage.teachers.in_process import Scored, Teacher, TeacherPrompt
+from tutelage.teachers.context_parts import Context
+from tutelage.teachers.contexts import Attempt
+from tutelage.teachers.in_process import Teacher
 from tutelage.teachers.parts import RoutedTeacher
+from tutelage.teachers.scorer import Scored, TeacherPrompt
 from tutelage.types import Example, FullSignal, RoutedSignal, StepBatch
 
 
 @final
 class Experts:
     """Asks each expert about the rollouts of its own examples only."""
+
+    provides = RoutedSignal.provides
 
     def __init__(self, part: RoutedTeacher, experts: Mapping[str, Teacher]) -> None:
         """Keep the experts, by the names that the part gives them."""
@@ -25,21 +30,39 @@ class Experts:
         """The model that reads an example."""
         return self._experts[self._part.expert_of(example)].model
 
-    def prompt(self, example: Example, *, read_by_student: Int[Tensor, " prompt"]) -> TeacherPrompt:
+    def prompt(
+        self,
+        example: Example,
+        *,
+        read_by_student: Int[Tensor, " prompt"],
+        attempt: Attempt | None = None,
+        context: Context | None = None,
+    ) -> TeacherPrompt:
         """The ids that the example's expert reads before a response."""
-        return self._experts[self._part.expert_of(example)].prompt(example, read_by_student=read_by_student)
+        expert = self._experts[self._part.expert_of(example)]
+        return expert.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
+
+    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
+        """The ids that each rollout's expert reads before the response."""
+        read = {name: expert.prompts(batch) for name, expert in self._experts.items()}
+        return [read[self._part.expert_of(rollout.example)][index] for index, rollout in enumerate(batch.rollouts)]
 
     @torch.no_grad()
-    def score(self, batch: StepBatch) -> Scored:
+    def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """Every rollout as its expert scores it, detached.
+
+        Args:
+            batch: The step.
+            only: Indices of the rollouts that are asked about, where it is not all of them.
 
         Raises:
             DataError: An example names nobody, and there is no default.
         """
         names = list(self._experts)
         by_rollout = [names.index(self._part.expert_of(rollout.example)) for rollout in batch.rollouts]
+        wanted = range(len(by_rollout)) if only is None else sorted(only)
         asked = [
-            expert.score(batch, only=[index for index, who in enumerate(by_rollout) if who == place])
+            expert.score(batch, only=[index for index in wanted if by_rollout[index] == place])
             for place, expert in enumerate(self._experts.values())
         ]
         which = torch.tensor(by_rollout, device=batch.rollout.device)[batch.rollout]

@@ -1,11 +1,10 @@
 """A teacher whose weights lie in this process: from the rollouts of a step to a whole distribution per row."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from tutelage.errors import TeacherError
@@ -13,32 +12,12 @@ from tutelage.models.language_model import LanguageModel
 from tutelage.models.row_states import microbatches, row_states
 from tutelage.teachers.context_parts import Context
 from tutelage.teachers.contexts import UNCHANGED, Attempt, attempts, build, histogram
+from tutelage.teachers.scorer import Scored, TeacherPrompt
 from tutelage.teachers.weights import TeacherWeights
-from tutelage.types import Example, FullSignal, Head, Message, Rollout, RoutedSignal, SampledSignal, StepBatch
+from tutelage.types import Example, FullSignal, Head, Message, Rollout, StepBatch
 
 Render = Callable[[str | Sequence[Message]], Sequence[int]]
 """From a prompt to the ids that the teacher reads, in its own chat template."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Scored:
-    """What a teacher said about a step."""
-
-    signal: FullSignal | RoutedSignal | SampledSignal
-    """Aligned with the batch's rows, on the student's device; zeros where a row is not taught."""
-    rows_taught: Bool[Tensor, " row"]
-    """False for every row of a rollout that this teacher cannot teach."""
-    reasons: tuple[str, ...]
-    """One per rollout: `injected:...`, `skipped:...` or `unchanged:...`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TeacherPrompt:
-    """What a teacher reads before a response."""
-
-    token_ids: Int[Tensor, " prompt"] | None
-    """None where the example cannot be taught."""
-    reason: str
 
 
 @final
@@ -47,6 +26,8 @@ class Teacher:
 
     It reads exactly the response ids that were sampled; only what stands before them differs from what the student read.
     """
+
+    provides = FullSignal.provides
 
     def __init__(
         self,
@@ -122,6 +103,19 @@ class Teacher:
         assert self._render is not None, "a teacher with a context needs a way to render it"
         return TeacherPrompt(token_ids=torch.tensor(self._render(result.prompt), dtype=torch.long), reason=result.reason)
 
+    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
+        """The ids that this teacher reads before each response of a step; none for one that its window has no room for."""
+        if self._context.reads == "step":
+            return [
+                self._fit(self.prompt(rollout.example, read_by_student=rollout.prompt_ids, attempt=attempt), rollout)
+                for rollout, attempt in zip(batch.rollouts, attempts(batch.rollouts, batch.verdicts), strict=True)
+            ]
+        by_group: dict[int, TeacherPrompt] = {}
+        for rollout in batch.rollouts:
+            if rollout.group not in by_group:
+                by_group[rollout.group] = self.prompt(rollout.example, read_by_student=rollout.prompt_ids)
+        return [self._fit(by_group[rollout.group], rollout) for rollout in batch.rollouts]
+
     @torch.no_grad()
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """The teacher's distribution at every row of a step, detached.
@@ -136,7 +130,7 @@ class Teacher:
             TeacherError: Not one rollout can be taught although the context lies in the data; the message counts the reasons.
                 A context that depends on the step may be missing everywhere: then no row is taught.
         """
-        prompts = self._prompts(batch)
+        prompts = self.prompts(batch)
         reasons = tuple(prompt.reason for prompt in prompts)
         asked = range(len(prompts)) if only is None else only
         readable = {index: ids for index in asked if (ids := prompts[index].token_ids) is not None}
@@ -155,18 +149,6 @@ class Teacher:
             hidden = self._hidden(batch, readable, width=head.weight.shape[-1])
         network.train(training)
         return Scored(signal=FullSignal(hidden=hidden, head=head), rows_taught=taught[batch.rollout], reasons=reasons)
-
-    def _prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
-        if self._context.reads == "step":
-            return [
-                self._fit(self.prompt(rollout.example, read_by_student=rollout.prompt_ids, attempt=attempt), rollout)
-                for rollout, attempt in zip(batch.rollouts, attempts(batch.rollouts, batch.verdicts), strict=True)
-            ]
-        by_group: dict[int, TeacherPrompt] = {}
-        for rollout in batch.rollouts:
-            if rollout.group not in by_group:
-                by_group[rollout.group] = self.prompt(rollout.example, read_by_student=rollout.prompt_ids)
-        return [self._fit(by_group[rollout.group], rollout) for rollout in batch.rollouts]
 
     def _fit(self, prompt: TeacherPrompt, rollout: Rollout) -> TeacherPrompt:
         limit = self.model.max_context

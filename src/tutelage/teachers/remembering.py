@@ -1,6 +1,6 @@
 """A teacher that is asked about every response once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any, final
 
@@ -10,13 +10,21 @@ from torch import Tensor
 
 from tutelage.models.language_model import LanguageModel
 from tutelage.objectives import measure
-from tutelage.teachers.in_process import Scored, Teacher, TeacherPrompt
+from tutelage.teachers.context_parts import Context
+from tutelage.teachers.contexts import Attempt
+from tutelage.teachers.in_process import Teacher
+from tutelage.teachers.scorer import Scored, TeacherPrompt
 from tutelage.types import Example, FullSignal, Rollout, SampledSignal, StepBatch
+
+NOT_ASKED = "skipped:not asked about"
+"""Reason of a rollout that neither this call nor an earlier one asked about."""
 
 
 @final
 class Remembering:
     """Keeps the log-probability of every token that it scored; a response that comes again costs no forward."""
+
+    provides = SampledSignal.provides
 
     def __init__(self, teacher: Teacher) -> None:
         """Ask `teacher`, which must not move."""
@@ -28,29 +36,47 @@ class Remembering:
         """The model that reads an example."""
         return self.whole.reader(example)
 
-    def prompt(self, example: Example, *, read_by_student: Int[Tensor, " prompt"]) -> TeacherPrompt:
+    def prompt(
+        self,
+        example: Example,
+        *,
+        read_by_student: Int[Tensor, " prompt"],
+        attempt: Attempt | None = None,
+        context: Context | None = None,
+    ) -> TeacherPrompt:
         """The ids that the teacher reads before a response."""
-        return self.whole.prompt(example, read_by_student=read_by_student)
+        return self.whole.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
+
+    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
+        """The ids that the teacher reads before each response of a step."""
+        return self.whole.prompts(batch)
 
     @torch.no_grad()
-    def score(self, batch: StepBatch) -> Scored:
+    def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """The teacher's log-probability of every row's own token at temperature 1, detached.
+
+        Args:
+            batch: The step.
+            only: Indices of the rollouts that are asked about, where it is not all of them.
 
         Raises:
             TeacherError: None of the responses that are new can be taught.
         """
         keys = [_key(rollout) for rollout in batch.rollouts]
-        new = {key: index for index, key in enumerate(keys) if key not in self._reasons}
+        asked = range(len(keys)) if only is None else sorted(only)
+        new = {keys[index]: index for index in asked if keys[index] not in self._reasons}
         if new:
             self._ask(batch, new)
         sampled = torch.zeros(batch.num_rows, device=batch.token.device)
         taught = torch.zeros(batch.num_rows, dtype=torch.bool, device=batch.token.device)
-        for index, key in enumerate(keys):
-            if key in self._scores:
+        for index in asked:
+            if (key := keys[index]) in self._scores:
                 rows = batch.rows_of([index])
                 sampled[rows], taught[rows] = self._scores[key].to(sampled), True
         return Scored(
-            signal=SampledSignal(sampled=sampled), rows_taught=taught, reasons=tuple(self._reasons[key] for key in keys)
+            signal=SampledSignal(sampled=sampled),
+            rows_taught=taught,
+            reasons=tuple(self._reasons.get(key, NOT_ASKED) for key in keys),
         )
 
     def update(self, student: LanguageModel) -> None:

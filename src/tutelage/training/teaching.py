@@ -9,7 +9,7 @@ import torch
 from tutelage.models import LanguageModel
 from tutelage.objectives.compositions import AnyComposition
 from tutelage.recipes.recipe import MAIN_TEACHER
-from tutelage.teachers import AnyScorer
+from tutelage.teachers import Scorer
 from tutelage.training.measuring import Signals, select
 from tutelage.types import ComposedSignal, FullSignal, StepBatch, TeacherSignal
 
@@ -36,9 +36,9 @@ class Teaching:
 
     def __init__(
         self,
-        teacher: AnyScorer | None,
+        teacher: Scorer | None,
         *,
-        references: Mapping[str, AnyScorer] | None = None,
+        references: Mapping[str, Scorer] | None = None,
         compositions: Mapping[str, AnyComposition] | None = None,
         keep_untaught: bool = False,
     ) -> None:
