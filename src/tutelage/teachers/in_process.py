@@ -1,23 +1,20 @@
 """A teacher whose weights lie in this process: from the rollouts of a step to a whole distribution per row."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import final
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tutelage.errors import TeacherError
 from tutelage.models.language_model import LanguageModel
 from tutelage.models.row_states import microbatches, row_states
 from tutelage.teachers.context_parts import Context
-from tutelage.teachers.contexts import UNCHANGED, Attempt, attempts, build, histogram
+from tutelage.teachers.contexts import Attempt
+from tutelage.teachers.reading import Reading, Render
 from tutelage.teachers.scorer import Scored, TeacherPrompt
 from tutelage.teachers.weights import TeacherWeights
-from tutelage.types import Example, FullSignal, Head, Message, Rollout, StepBatch
-
-Render = Callable[[str | Sequence[Message]], Sequence[int]]
-"""From a prompt to the ids that the teacher reads, in its own chat template."""
+from tutelage.types import Example, FullSignal, Head, StepBatch
 
 
 @final
@@ -50,9 +47,8 @@ class Teacher:
             autocast: Arithmetic of the forward where it is not that of the weights: a self teacher must compute as the
                 student does, or the two differ by rounding alone.
         """
-        self._weights = weights
-        self._context, self._render, self._vocab = context, render, vocab
-        self._microbatch_tokens, self._autocast = microbatch_tokens, autocast
+        self._weights, self._reading = weights, Reading(weights.model, context=context, render=render)
+        self._vocab, self._microbatch_tokens, self._autocast = vocab, microbatch_tokens, autocast
 
     @property
     def model(self) -> LanguageModel:
@@ -95,26 +91,11 @@ class Teacher:
             attempt: The response, where it is known.
             context: Another one than the teacher's own, for a second try.
         """
-        result = build(context or self._context, example, count_tokens=self._count_tokens, attempt=attempt)
-        if result.prompt is None:
-            return TeacherPrompt(token_ids=None, reason=result.reason)
-        if self._render is None and result.reason == UNCHANGED:
-            return TeacherPrompt(token_ids=read_by_student, reason=result.reason)
-        assert self._render is not None, "a teacher with a context needs a way to render it"
-        return TeacherPrompt(token_ids=torch.tensor(self._render(result.prompt), dtype=torch.long), reason=result.reason)
+        return self._reading.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
 
     def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
         """The ids that this teacher reads before each response of a step; none for one that its window has no room for."""
-        if self._context.reads == "step":
-            return [
-                self._fit(self.prompt(rollout.example, read_by_student=rollout.prompt_ids, attempt=attempt), rollout)
-                for rollout, attempt in zip(batch.rollouts, attempts(batch.rollouts, batch.verdicts), strict=True)
-            ]
-        by_group: dict[int, TeacherPrompt] = {}
-        for rollout in batch.rollouts:
-            if rollout.group not in by_group:
-                by_group[rollout.group] = self.prompt(rollout.example, read_by_student=rollout.prompt_ids)
-        return [self._fit(by_group[rollout.group], rollout) for rollout in batch.rollouts]
+        return self._reading.prompts(batch)
 
     @torch.no_grad()
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
@@ -132,14 +113,7 @@ class Teacher:
         """
         prompts = self.prompts(batch)
         reasons = tuple(prompt.reason for prompt in prompts)
-        asked = range(len(prompts)) if only is None else only
-        readable = {index: ids for index in asked if (ids := prompts[index].token_ids) is not None}
-        if not readable and asked and self._context.reads == "example":
-            raise TeacherError(
-                f"The teacher can teach none of the step's {len(reasons)} rollouts: {histogram(reasons)}. A context that never "
-                "reaches the teacher gives no supervision. Fill the column that the context shows "
-                "(--recipe.teacher.context.column names it), or use a recipe without a context."
-            )
+        readable = self._reading.readable(prompts, only)
         taught = torch.zeros(len(prompts), dtype=torch.bool, device=batch.rollout.device)
         taught[list(readable)] = True
         head = _detached(self.model.head(self._vocab))
@@ -149,12 +123,6 @@ class Teacher:
             hidden = self._hidden(batch, readable, width=head.weight.shape[-1])
         network.train(training)
         return Scored(signal=FullSignal(hidden=hidden, head=head), rows_taught=taught[batch.rollout], reasons=reasons)
-
-    def _fit(self, prompt: TeacherPrompt, rollout: Rollout) -> TeacherPrompt:
-        limit = self.model.max_context
-        if prompt.token_ids is None or limit is None or len(prompt.token_ids) + len(rollout.response_ids) <= limit:
-            return prompt
-        return TeacherPrompt(token_ids=None, reason="skipped:prompt and response exceed the teacher's context window")
 
     def _hidden(self, batch: StepBatch, prompts: Mapping[int, Int[Tensor, " _"]], *, width: int) -> Tensor:
         hidden: Tensor | None = None
@@ -170,9 +138,6 @@ class Teacher:
 
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, dtype=self._autocast, enabled=self._autocast is not None)
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _detached(head: Head) -> Head:
