@@ -44,6 +44,10 @@ class CheckpointError(TutelageError, RuntimeError):
     """A run folder or checkpoint is missing, foreign, damaged, or could not be written."""
 
 
+class CacheError(TutelageError, RuntimeError):
+    """A score cache cannot be read or written, or what lies in its folder is damaged or something else."""
+
+
 class Interrupted(TutelageError):
     """The run was asked to stop; its state is saved."""
 
