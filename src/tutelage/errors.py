@@ -28,6 +28,10 @@ class TeacherError(TutelageError, RuntimeError):
     """A teacher did not give the supervision that it promised."""
 
 
+class ServerError(TutelageError, RuntimeError):
+    """A server cannot be reached, failed, or gave a reply that is not what it was asked for."""
+
+
 class VerifierError(TutelageError, RuntimeError):
     """A verifier raised, or returned something that is not a verdict."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,33 @@ def load(source: ModelSource, *, role: Role, device: torch.device | str = "cpu")
     )
     loaded.require_known_head()
     return loaded
+
+
+def load_without_weights(source: ModelSource, *, max_context: int) -> LanguageModel:
+    """The tokenizer and the shape of a model whose weights lie behind a server: all that a preflight asks about it.
+
+    Args:
+        source: Folder or hub id; only its tokenizer and configurations are read.
+        max_context: What the server reads at most, in tokens.
+
+    Raises:
+        ModelError: Tokenizer or configuration are missing or damaged.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    _require_folder(source.path, "teacher")
+    tokenizer = _tokenizer(source, "teacher")
+    try:
+        config: Any = AutoConfig.from_pretrained(source.path, **_origin(source))
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
+    except _LOADING_ERRORS as error:
+        raise ModelError(f"The configuration in {source.path!r} cannot be read: {_first_line(error)}.") from error
+    with suppress(OSError):  # a folder need not have one
+        model.generation_config = GenerationConfig.from_pretrained(source.path, **_origin(source))
+    text = model.config.get_text_config(decoder=True)
+    text.max_position_embeddings = min(getattr(text, "max_position_embeddings", max_context), max_context)
+    return LanguageModel(model, tokenizer, name=source.path, template_options=source.template_options)
 
 
 def _tokenizer(source: ModelSource, role: Role) -> Any:  # transformers makes these classes at run time

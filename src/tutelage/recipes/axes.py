@@ -6,7 +6,7 @@ from tutelage.credit import GroupRelative
 from tutelage.objectives import Reshaped, ScoreFunction
 from tutelage.recipes.recipe import Recipe
 from tutelage.rollouts.sources import StudentRollouts
-from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
+from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.types.parts import parts
 from tutelage.types.schedules import Controlled, Cosine, Linear, Phases
 
@@ -27,7 +27,7 @@ AXES: dict[str, str] = {
 
 def axes_of(recipe: Recipe) -> dict[str, list[str]]:
     """For each axis the kinds of parts that a recipe has there, in the order of the recipe; empty where it has none."""
-    teachers = [part for part in parts(recipe) if isinstance(part, ModelTeacher | SelfTeacher | RoutedTeacher)]
+    teachers = [part for part in parts(recipe) if isinstance(part, ModelTeacher | ServedTeacher | SelfTeacher | RoutedTeacher)]
     readers = [part for part in teachers if not isinstance(part, RoutedTeacher)]
     found = {
         "rollouts": _rollouts(recipe),

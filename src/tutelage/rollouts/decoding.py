@@ -195,13 +195,18 @@ def batches(lengths: Sequence[int], limits: Sequence[int], *, budget_tokens: int
     return groups
 
 
-def require_room(lengths: Sequence[int], limits: Sequence[int], model: LanguageModel) -> None:
-    """Refuse what the model cannot read.
+def require_room(lengths: Sequence[int], limits: Sequence[int], *, context: int | None, name: str) -> None:
+    """Refuse what a model cannot read.
+
+    Args:
+        lengths: Of the prompts, in tokens.
+        limits: Of their responses.
+        context: Longest sequence that the model takes; None where it does not say.
+        name: The model's, for messages.
 
     Raises:
         DataError: A prompt has no tokens, or does not fit into the model's context together with its response.
     """
-    context = model.max_context
     for index, (length, limit) in enumerate(zip(lengths, limits, strict=True)):
         if length == 0:
             raise DataError(
@@ -210,7 +215,7 @@ def require_room(lengths: Sequence[int], limits: Sequence[int], model: LanguageM
             )
         if context is not None and length + limit > context:
             raise DataError(
-                f"Prompt {index} of this call has {length} tokens and its response may have {limit}, but {model.name!r} reads "
+                f"Prompt {index} of this call has {length} tokens and its response may have {limit}, but {name!r} reads "
                 f"at most {context}. Lower max_new_tokens, or drop the longest prompts."
             )
 

@@ -104,8 +104,8 @@ class LockstepSampler:
         """See `GuidedSampler.sample`."""
         limits = [sampling.max_new_tokens] * len(prompts)
         own, theirs = [len(prompt) for prompt in prompts], [len(read) for read in reads]
-        require_room(own, limits, self._student)
-        require_room(theirs, limits, self._teacher)
+        require_room(own, limits, context=self._student.max_context, name=self._student.name)
+        require_room(theirs, limits, context=self._teacher.max_context, name=self._teacher.name)
         stops = self._stops.to(self._student.device)
 
         def following(

@@ -59,7 +59,7 @@ class CachedSampler:
         model = self._model
         limits = list(max_new_tokens) if max_new_tokens is not None else [sampling.max_new_tokens] * len(prompts)
         lengths = [len(prompt) for prompt in prompts]
-        require_room(lengths, limits, model)
+        require_room(lengths, limits, context=model.max_context, name=model.name)
         done: dict[int, Sample] = {index: EMPTY for index, limit in enumerate(limits) if limit == 0}
         stops = self._stops.to(model.device)
 

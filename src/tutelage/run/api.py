@@ -115,9 +115,9 @@ def _run(config: RunConfig, assembled: Assembled, folder: RunFolder, *, resumed:
             decode=assembled.student.tokenizer.decode,
         )
         parts = _parts(config, assembled, folder, recorder, evaluations)
-        if resumed is not None:
-            loop.restore(parts, checkpoint.load(resumed))
         try:
+            if resumed is not None:
+                loop.restore(parts, checkpoint.load(resumed))
             last = loop.train(parts, start=start, num_steps=num_steps, should_stop=should_stop)
         except TutelageError:
             with suppress(TutelageError):  # why the run ended matters more than its report

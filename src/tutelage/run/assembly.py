@@ -10,7 +10,7 @@ import torch
 from tutelage import data, teachers, verifiers
 from tutelage.data import PromptOrder
 from tutelage.errors import ConfigError
-from tutelage.models import LanguageModel, ModelSource, chat, load
+from tutelage.models import LanguageModel, ModelSource, chat, load, load_without_weights
 from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
 from tutelage.rollouts import Aids, CachedSampler, Prompt, Reply, RolloutWriter, Text, environment_of, given_responses
 from tutelage.rollouts.sources import EnvironmentRollouts
@@ -21,7 +21,8 @@ from tutelage.run.preflight import PreflightReport, check_data, check_pair, chec
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.writing import build_writer, student_sampler, write_alone
 from tutelage.teachers import Remembering, Scorer
-from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher
+from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
+from tutelage.teachers.served import connect
 from tutelage.training.learner import Learner
 from tutelage.training.teaching import Teaching
 from tutelage.types import Example, Rollout
@@ -113,25 +114,30 @@ def _models(config: RunConfig) -> tuple[LanguageModel, Models]:
             flag = "--recipe." + (name if name.startswith(MAIN_TEACHER) else f"references.{name}") + ".model"
             raise ConfigError(f"Recipe {config.recipe.name!r} needs a model for its teacher {name!r}: name one with {flag}.")
     student = load(config.student, role="student", device=device)
-    sources = {
-        name: ModelSource(
-            path=part.model,
-            revision=part.revision,
-            dtype=part.dtype,
-            trust_remote_code=part.trust_remote_code,
-            template_options=part.template_options,
-        )
-        for name, part in others.items()
-    }
-    return student, {name: load(source, role="teacher", device=device) for name, source in sources.items()}
+    return student, {name: _other_model(part, device) for name, part in others.items()}
 
 
-def _other_models(recipe: Recipe) -> dict[str, ModelTeacher]:
+def _other_model(part: ModelTeacher | ServedTeacher, device: torch.device) -> LanguageModel:
+    """A model beside the student; of a served one its tokenizer and shape, with the server's own window."""
+    if isinstance(part, ServedTeacher):
+        source = ModelSource(path=part.model, revision=part.revision, template_options=part.template_options)
+        return load_without_weights(source, max_context=connect(part).max_scored_tokens)
+    source = ModelSource(
+        path=part.model,
+        revision=part.revision,
+        dtype=part.dtype,
+        trust_remote_code=part.trust_remote_code,
+        template_options=part.template_options,
+    )
+    return load(source, role="teacher", device=device)
+
+
+def _other_models(recipe: Recipe) -> dict[str, ModelTeacher | ServedTeacher]:
     """Every model beside the student, by the teacher's name, and an expert by its place within that teacher."""
-    found: dict[str, ModelTeacher] = {}
+    found: dict[str, ModelTeacher | ServedTeacher] = {}
     for name, part in recipe.teachers.items():
         match part:
-            case ModelTeacher():
+            case ModelTeacher() | ServedTeacher():
                 found[name] = part
             case RoutedTeacher(experts=experts):
                 found |= {f"{name}.experts.{expert}": model for expert, model in experts.items()}

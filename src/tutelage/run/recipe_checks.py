@@ -25,7 +25,7 @@ from tutelage.rollouts.sources import (
     WatchedRollouts,
 )
 from tutelage.teachers.contexts import reference_of
-from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, RoutedTeacher, SelfTeacher
+from tutelage.teachers.parts import Live, ModelTeacher, NoContext, ReferenceSolution, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.types import Capability, ComposedSignal, Example
 from tutelage.verifiers import AnyVerifier
 
@@ -167,6 +167,17 @@ def _check_teacher(recipe: Recipe) -> list[str]:
                 f"Recipe {recipe.name!r} needs a teacher model, and none is named. Give a folder or hub id: "
                 "--recipe.teacher.model MODEL."
             )
+        case ServedTeacher(url=url, model=model) if not url or not model:
+            raise PreflightError(
+                f"Recipe {recipe.name!r} has a served teacher without its {'url' if not url else 'model'}. It needs the "
+                "server's address (--recipe.teacher.url http://127.0.0.1:8000) and the folder or hub id of what is served, for "
+                "its tokenizer (--recipe.teacher.model MODEL)."
+            )
+        case ServedTeacher() if recipe.teacher_reads_along:
+            raise PreflightError(
+                f"The rollouts of recipe {recipe.name!r} ({recipe.rollouts.kind!r}) let the teacher look at each token before "
+                "it is drawn, which takes a request for every token. Load the teacher in process: --recipe.teacher.kind model."
+            )
         case SelfTeacher(update=Live(), context=NoContext(), template_options=options) if not options:
             return ["The teacher is the student itself under the same prompt: every divergence between them is zero."]
         case RoutedTeacher() if recipe.teacher_writes or recipe.teacher_reads_along:
@@ -204,6 +215,12 @@ def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> N
             f"Term {term.name!r} needs {unmet} of its teacher, but the teacher ({teacher and teacher.kind!r}) "
             f"provides only {sorted(provided)}. Give the term a support that the teacher can fill, such as TopK chosen by the "
             "teacher, or load the teacher in process."
+        )
+    entries = term.signal.support.k if isinstance(term.signal, Divergence) and isinstance(term.signal.support, TopK) else 0
+    if isinstance(teacher, ServedTeacher) and entries > teacher.k:
+        raise PreflightError(
+            f"Term {term.name!r} takes the teacher's {entries} likeliest entries, and its server is asked for {teacher.k}. Ask "
+            f"for as many (--recipe.teacher.k {entries}), or lower the support's k."
         )
     if not writers & set(term.on):
         raise PreflightError(

@@ -10,9 +10,10 @@ from tutelage.models.chat import Wrap, render
 from tutelage.models.language_model import LanguageModel
 from tutelage.teachers.experts import Experts
 from tutelage.teachers.in_process import Teacher
-from tutelage.teachers.parts import AnyTeacher, ModelTeacher, NoContext, RoutedTeacher, SelfTeacher
+from tutelage.teachers.parts import AnyTeacher, ModelTeacher, NoContext, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.teachers.remembering import Remembering
 from tutelage.teachers.scorer import Scorer
+from tutelage.teachers.served import Served, connect
 from tutelage.teachers.weights import FixedWeights, TeacherWeights, own_weights
 
 
@@ -20,7 +21,7 @@ def build(
     part: AnyTeacher,
     *,
     student: LanguageModel,
-    load: Callable[[ModelTeacher], LanguageModel],
+    load: Callable[[ModelTeacher | ServedTeacher], LanguageModel],
     vocab: int,
     microbatch_tokens: int,
     wrap: Wrap = "auto",
@@ -34,7 +35,7 @@ def build(
     Args:
         part: The choice.
         student: The student, for self teachers.
-        load: Loads another model.
+        load: Loads another model; of a served one its tokenizer and shape.
         vocab: Ids that both sides share.
         microbatch_tokens: Bound on padded tokens in one forward.
         wrap: When a plain-text prompt becomes a user turn.
@@ -45,6 +46,10 @@ def build(
         case RoutedTeacher(experts=experts):
             fit = partial(build, student=student, load=load, vocab=vocab, microbatch_tokens=microbatch_tokens, wrap=wrap)
             return Experts(part, {name: cast(Teacher, fit(expert)) for name, expert in experts.items()})
+        case ServedTeacher():
+            reader = load(part)
+            reads = partial(render, reader.tokenizer, options=options, wrap=wrap)
+            return Served(part, connect(part), reader=reader, render=reads, vocab=vocab)
         case ModelTeacher():
             weights: TeacherWeights = FixedWeights(load(part))
             autocast, reads_alike = None, False

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from tutelage.errors import ConfigError, DataError, nearest
 from tutelage.models.source import DType
+from tutelage.serving.settings import Patience
 from tutelage.teachers.context_parts import Context, NoContext, ReferenceSolution
-from tutelage.types import Capability, Example, FullSignal, RoutedSignal, SampledSignal
+from tutelage.types import Capability, Example, FullSignal, RoutedSignal, SampledSignal, TopKSignal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +91,48 @@ class ModelTeacher:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServedTeacher:
+    """Another model behind `vllm serve`: its weights never lie in this process.
+
+    It gives the log-probability of every token and of its own likeliest entries. What needs a whole distribution is refused
+    before the first step.
+    """
+
+    kind: Literal["served"] = "served"
+    url: str = ""
+    """Address of the server, such as `http://127.0.0.1:8000`."""
+    model: str = ""
+    """Folder or hub id of the served model; only its tokenizer and configuration are read."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    name: str = ""
+    """The model's name on the server; empty takes the only one."""
+    k: int = 0
+    """Likeliest entries that are asked for at each token; 0 asks for the token's own log-probability alone. A server gives 20
+    unless it is started with `--max-logprobs`."""
+    context: Context = NoContext()
+    """What the teacher reads besides the prompt."""
+    template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Passed to the teacher's chat template, for example `enable_thinking`."""
+    tolerance_nats: float = 0.05
+    """Mean distance per token between two answers about the same tokens that is put down to rounding. Replicas that differ by
+    more, and a server whose weights change, end the run."""
+    patience: Patience = Patience()
+    """Time limits and retries."""
+    key_variable: str | None = None
+    """Environment variable that holds the server's key; none sends no key."""
+
+    def __post_init__(self) -> None:
+        if self.k < 0 or self.tolerance_nats <= 0.0:
+            raise ConfigError(f"ServedTeacher needs k >= 0 and tolerance_nats > 0, got {self.k!r} and {self.tolerance_nats!r}.")
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        """The token's own log-probability and, with `k`, the likeliest entries."""
+        return TopKSignal.provides if self.k else SampledSignal.provides
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SelfTeacher:
     """The student's own weights, under a context that the student does not see."""
 
@@ -158,4 +201,4 @@ class RoutedTeacher:
         )
 
 
-AnyTeacher = ModelTeacher | SelfTeacher | RoutedTeacher
+AnyTeacher = ModelTeacher | ServedTeacher | SelfTeacher | RoutedTeacher
