@@ -14,8 +14,8 @@ from tutelage.rollouts.sources import ReplayRollouts, StudentRollouts
 from tutelage.run import api
 from tutelage.run.assembly import Assembled, assemble, prompt_order
 from tutelage.run.recipe_checks import check_recipe
-from tutelage.teachers import Remembering, Teacher
-from tutelage.teachers.parts import ModelTeacher, ReferenceSolution, RoutedTeacher
+from tutelage.teachers import Cached, Teacher
+from tutelage.teachers.parts import ModelTeacher, RoutedTeacher
 from tutelage.types import Rollout, StepBatch
 
 
@@ -121,7 +121,7 @@ def test_a_teacher_that_remembers_keeps_its_scores_over_a_restart(models, tmp_pa
     found, other = (built(models, tmp_path / name, recipe) for name in ("a", "b"))
     batch = StepBatch.of(found.writer.write(found.prompts[:3], step=0))
     before = found.teaching.score(batch).signals["teacher"]
-    assert isinstance(found.teacher, Remembering)
+    assert isinstance(found.teacher, Cached)
     other.teaching.load_state_dict(found.teaching.state_dict())
     asked = counted(monkeypatch)
     assert torch.equal(other.teaching.score(batch).signals["teacher"].sampled, before.sampled)
@@ -131,8 +131,6 @@ def test_a_teacher_that_remembers_keeps_its_scores_over_a_restart(models, tmp_pa
 def test_what_remembered_scores_cannot_give_is_refused():
     with pytest.raises(PreflightError, match="provides only"):
         check_recipe(replace(lightning("some/teacher"), terms=(Term(name="exact", signal=ReverseKL()),)))
-    with pytest.raises(ConfigError, match="remember and the context"):
-        ModelTeacher(remember=True, context=ReferenceSolution())
     with pytest.raises(ConfigError, match="experts that remember"):
         RoutedTeacher(experts={"a": ModelTeacher(remember=True)})
     with pytest.raises(ConfigError, match="whole"):

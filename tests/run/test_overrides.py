@@ -227,7 +227,7 @@ def test_a_name_that_several_groups_have_is_offered_for_each():
 def test_a_setting_of_another_kind_is_refused_with_that_kind():
     assert "where verifier.kind is 'none'; it belongs to exact_match. Set verifier.kind" in refusal("--verifier.pattern", "x")
     base = RunConfig(recipe=get("opsd").recipe())
-    assert "where recipe.teacher.kind is 'self'; it belongs to model." in refusal("--teacher", "x", base=base)
+    assert "where recipe.teacher.kind is 'self'; it belongs to model and served." in refusal("--teacher", "x", base=base)
 
 
 def test_all_findings_are_reported_at_once():

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "lab": Command("tutelage.cli.lab", "bias and variance of any recipe's gradient, exactly", has_settings=True),
     "reproduce": Command("tutelage.cli.reproduce", "measure published claims on small tasks, and say which hold"),
     "bench": Command("tutelage.cli.bench", "measure time and memory, beside TRL where it is installed"),
+    "cache": Command("tutelage.cli.cache", "fill, look at, check and trim a folder of teachers' scores", has_settings=True),
     "report": Command("tutelage.cli.report", "write the report of a run again, alone or beside other runs"),
     "compare": Command(
         "tutelage.cli.compare", "lay runs side by side: paired differences, and the same prompts token by token"

@@ -51,12 +51,12 @@ def load(source: ModelSource, *, role: Role, device: torch.device | str = "cpu")
     return loaded
 
 
-def load_without_weights(source: ModelSource, *, max_context: int) -> LanguageModel:
-    """The tokenizer and the shape of a model whose weights lie behind a server: all that a preflight asks about it.
+def load_without_weights(source: ModelSource, *, max_context: int | None = None) -> LanguageModel:
+    """The tokenizer and the shape of a model whose weights lie behind a server, or nowhere: all that a preflight asks about it.
 
     Args:
         source: Folder or hub id; only its tokenizer and configurations are read.
-        max_context: What the server reads at most, in tokens.
+        max_context: What the server reads at most, in tokens; none where no server does.
 
     Raises:
         ModelError: Tokenizer or configuration are missing or damaged.
@@ -74,7 +74,8 @@ def load_without_weights(source: ModelSource, *, max_context: int) -> LanguageMo
     with suppress(OSError):  # a folder need not have one
         model.generation_config = GenerationConfig.from_pretrained(source.path, **_origin(source))
     text = model.config.get_text_config(decoder=True)
-    text.max_position_embeddings = min(getattr(text, "max_position_embeddings", max_context), max_context)
+    if max_context is not None:
+        text.max_position_embeddings = min(getattr(text, "max_position_embeddings", max_context), max_context)
     return LanguageModel(model, tokenizer, name=source.path, template_options=source.template_options)
 
 

@@ -16,11 +16,12 @@ from tutelage.rollouts import Aids, CachedSampler, Prompt, Reply, RolloutWriter,
 from tutelage.rollouts.sources import EnvironmentRollouts
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
+from tutelage.run.keeping import Keeper, check_scores, is_offline, without_servers
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.writing import build_writer, student_sampler, write_alone
-from tutelage.teachers import Remembering, Scorer
+from tutelage.teachers import Cached, Scorer
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.teachers.served import connect
 from tutelage.training.learner import Learner
@@ -76,7 +77,7 @@ def assemble(config: RunConfig) -> Assembled:
         PreflightError: Student, teacher, data and recipe do not fit together.
     """
     torch.manual_seed(config.seed)  # decides the initial weights of adapters and their dropout
-    notes = check_recipe(config.recipe, verifier=config.verifier)
+    notes = check_recipe(config.recipe, verifier=config.verifier) + check_scores(config)
     verifier = verifiers.build(config.verifier)
     source = config.recipe.rollouts
     reply = environment_of(source) if isinstance(source, EnvironmentRollouts) else None
@@ -108,17 +109,17 @@ Models = Mapping[str, LanguageModel]
 
 
 def _models(config: RunConfig) -> tuple[LanguageModel, Models]:
-    device, others = device_of(config), _other_models(config.recipe)
+    device, others, offline = device_of(config), _other_models(_loaded(config)), is_offline(config)
     for name, part in others.items():
         if not part.model:
             flag = "--recipe." + (name if name.startswith(MAIN_TEACHER) else f"references.{name}") + ".model"
             raise ConfigError(f"Recipe {config.recipe.name!r} needs a model for its teacher {name!r}: name one with {flag}.")
     student = load(config.student, role="student", device=device)
-    return student, {name: _other_model(part, device) for name, part in others.items()}
+    return student, {name: _other_model(part, device, offline=offline) for name, part in others.items()}
 
 
-def _other_model(part: ModelTeacher | ServedTeacher, device: torch.device) -> LanguageModel:
-    """A model beside the student; of a served one its tokenizer and shape, with the server's own window."""
+def _other_model(part: ModelTeacher | ServedTeacher, device: torch.device, *, offline: bool) -> LanguageModel:
+    """A model beside the student; without its weights where it is served, with the server's own window, or the run offline."""
     if isinstance(part, ServedTeacher):
         source = ModelSource(path=part.model, revision=part.revision, template_options=part.template_options)
         return load_without_weights(source, max_context=connect(part).max_scored_tokens)
@@ -129,7 +130,7 @@ def _other_model(part: ModelTeacher | ServedTeacher, device: torch.device) -> La
         trust_remote_code=part.trust_remote_code,
         template_options=part.template_options,
     )
-    return load(source, role="teacher", device=device)
+    return load_without_weights(source) if offline else load(source, role="teacher", device=device)
 
 
 def _other_models(recipe: Recipe) -> dict[str, ModelTeacher | ServedTeacher]:
@@ -144,6 +145,11 @@ def _other_models(recipe: Recipe) -> dict[str, ModelTeacher | ServedTeacher]:
             case SelfTeacher():
                 pass
     return found
+
+
+def _loaded(config: RunConfig) -> Recipe:
+    """The recipe with the teachers that are really there."""
+    return without_servers(config.recipe) if is_offline(config) else config.recipe
 
 
 def _check_pairs(config: RunConfig, examples: Sequence[Example], student: LanguageModel, models: Models) -> PreflightReport:
@@ -191,18 +197,23 @@ def _build(
         optimiser=config.optimiser,
         training=training,
     )
-    loaded = {id(part): models[name] for name, part in _other_models(recipe).items()}
+    actual = _loaded(config)
+    loaded = {id(part): models[name] for name, part in _other_models(actual).items()}
+    keeper = Keeper(config, vocab=report.vocab, device=student.device, autocast=learner.precision)
     built = {
-        name: teachers.build(
-            part,
-            student=student,
-            load=lambda part: loaded[id(part)],
-            vocab=report.vocab,
-            microbatch_tokens=training.microbatch_tokens,
-            wrap=config.wrap_prompts,
-            autocast=learner.precision,
+        name: keeper.behind(
+            name,
+            teachers.build(
+                part,
+                student=student,
+                load=lambda part: loaded[id(part)],
+                vocab=report.vocab,
+                microbatch_tokens=training.microbatch_tokens,
+                wrap=config.wrap_prompts,
+                autocast=learner.precision,
+            ),
         )
-        for name, part in recipe.teachers.items()
+        for name, part in actual.teachers.items()
     }
     teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
@@ -248,7 +259,7 @@ def _evaluator(
 ) -> Evaluator | None:
     if not prompts:
         return None
-    teacher = teacher.whole if isinstance(teacher, Remembering) else teacher  # held-out responses do not come again
+    teacher = teacher.direct if isinstance(teacher, Cached) else teacher  # held-out responses do not come again
     measurable = teacher is not None and any(
         teacher.prompt(prompt.example, read_by_student=prompt.token_ids).token_ids is not None for prompt in prompts
     )

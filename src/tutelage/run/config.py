@@ -10,6 +10,7 @@ from tutelage.evaluation import EvaluationSettings
 from tutelage.models import ModelSource
 from tutelage.models.chat import Wrap
 from tutelage.recipes import Recipe
+from tutelage.scores import ScoreCache
 from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
 from tutelage.verifiers import ExactMatch, FunctionVerifier, MathVerifier, NoVerifier
 
@@ -30,6 +31,8 @@ class RunConfig:
     """Held-out prompts; without them nothing is evaluated."""
     verifier: Annotated[NoVerifier | ExactMatch | MathVerifier | FunctionVerifier, Field(discriminator="kind")] = NoVerifier()
     """Who says whether a response is right."""
+    scores: ScoreCache | None = None
+    """Folder in which the teachers' scores are kept and looked up; without one every response is scored whenever it comes."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     """What is measured on the held-out prompts, and how often."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)

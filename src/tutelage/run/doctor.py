@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
@@ -59,7 +59,7 @@ def doctor(config: RunConfig, *, num_prompts: int = 8, max_new_tokens: int = 128
     Raises:
         TutelageError: Whatever would have stopped the run before or in its first step.
     """
-    run = assemble(config)
+    run = assemble(replace(config, scores=None))  # what was never scored must be scored, and whole distributions are shown
     prompts = run.prompts[:num_prompts]
     sampling = Sampling(max_new_tokens=min(max_new_tokens, response_limit(config.recipe.rollouts)))
     source = config.recipe.rollouts

@@ -107,18 +107,22 @@ def check_vocabulary(recipe: Recipe, vocab: int) -> None:
         PreflightError: With the term, its k and the number of ids.
     """
     for term in recipe.terms:
-        match term.signal:
-            case Divergence(support=TopK(k=k)) | CandidateActions(k=k):
-                entries = k
-            case ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=k))):
-                entries = k
-            case _:
-                entries = 0
-        if entries > vocab:
+        if (entries := entries_of(term)) > vocab:
             raise PreflightError(
                 f"Term {term.name!r} keeps the {entries} likeliest entries, but student and teacher share only {vocab} ids. "
                 f"Lower k to at most {vocab}, or use the full vocabulary."
             )
+
+
+def entries_of(term: Term) -> int:
+    """How many of the likeliest entries a term looks at; 0 where it looks at all of them or at the written token alone."""
+    match term.signal:
+        case Divergence(support=TopK(k=k)) | CandidateActions(k=k):
+            return k
+        case ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=k))):
+            return k
+        case _:
+            return 0
 
 
 def sampling_of(rollouts: AnyRollouts) -> Sampling | None:

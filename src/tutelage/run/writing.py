@@ -13,7 +13,7 @@ from tutelage.rollouts.overlap import TopOverlap
 from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts, EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.run.config import RunConfig
 from tutelage.run.preflight import PreflightReport
-from tutelage.teachers import Remembering, Scorer, Teacher
+from tutelage.teachers import Cached, Scorer, Teacher
 from tutelage.teachers.parts import ReferenceSolution
 from tutelage.training.learner import Learner
 
@@ -40,7 +40,7 @@ def build_writer(
         aids: What only some sources use, apart from models; those are added here.
     """
     recipe = config.recipe
-    teacher = teacher.whole if isinstance(teacher, Remembering) else teacher
+    teacher = teacher.direct if isinstance(teacher, Cached) else teacher
     if not isinstance(teacher, Teacher) or not (recipe.teacher_writes or recipe.teacher_reads_along):
         return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed, aids=aids)
     return RolloutWriter(

@@ -169,16 +169,9 @@ def read_rows(path: Path, place: int) -> list[Entry]:
 
 def encode(entries: Mapping[bytes, Entry]) -> bytes:
     """Entries by key as the content of a shard: a Parquet file."""
-    rows = list(entries.values())
-    columns = {
-        "key": list(entries),
-        "top": [row.ids.shape[1] for row in rows],
-        **{name: [getattr(row, name) for row in rows] for name in ("teacher", "request", "tokens", "hidden", "hidden_dtype")},
-        **{name: _lists([getattr(row, name) for row in rows]) for name in ("sampled", "ids", "drops", "tail")},
-    }
     buffer = io.BytesIO()
     parquet.write_table(
-        pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA),
+        _table(entries) if entries else _SCHEMA.empty_table(),
         buffer,
         compression="zstd",
         use_dictionary=["teacher", "request", "hidden_dtype"],  # pyright: ignore[reportArgumentType]  # stubs know flags only
@@ -195,12 +188,25 @@ def decode(content: bytes) -> dict[bytes, Entry]:
     return dict(zip(table["key"].to_pylist(), _decoded(table), strict=True))
 
 
+def _table(entries: Mapping[bytes, Entry]) -> pa.Table:
+    rows = list(entries.values())
+    columns = {
+        "key": list(entries),
+        "top": [row.ids.shape[1] for row in rows],
+        **{name: [getattr(row, name) for row in rows] for name in ("teacher", "request", "tokens", "hidden", "hidden_dtype")},
+        **{name: _lists([getattr(row, name) for row in rows]) for name in ("sampled", "ids", "drops", "tail")},
+    }
+    return pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA)
+
+
 def _lists(arrays: Sequence[np.ndarray]) -> pa.ListArray:
     offsets = np.cumsum([0, *(array.size for array in arrays)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate([array.ravel() for array in arrays])))
 
 
 def _decoded(table: pa.Table) -> list[Entry]:
+    if table.num_rows == 0:
+        return []
     plain = {name: table[name].to_pylist() for name in ("teacher", "request", "tokens", "top", "hidden", "hidden_dtype")}
     lists = {name: _arrays(table[name]) for name in ("sampled", "ids", "drops", "tail")}
     return [
@@ -209,8 +215,8 @@ def _decoded(table: pa.Table) -> list[Entry]:
             request=plain["request"][row],
             tokens=plain["tokens"][row],
             sampled=lists["sampled"][row],
-            ids=lists["ids"][row].reshape(_table(plain, row)),
-            drops=lists["drops"][row].reshape(_table(plain, row)),
+            ids=lists["ids"][row].reshape(_shape(plain, row)),
+            drops=lists["drops"][row].reshape(_shape(plain, row)),
             tail=lists["tail"][row],
             hidden=plain["hidden"][row],
             hidden_dtype=plain["hidden_dtype"][row],
@@ -219,7 +225,7 @@ def _decoded(table: pa.Table) -> list[Entry]:
     ]
 
 
-def _table(plain: Mapping[str, list[Any]], row: int) -> tuple[int, int]:
+def _shape(plain: Mapping[str, list[Any]], row: int) -> tuple[int, int]:
     """Shape of a response's likeliest entries; nothing by nothing where they were not asked for."""
     top = plain["top"][row]
     return (plain["tokens"][row] if top else 0, top)

@@ -11,7 +11,6 @@ from tutelage.models.language_model import LanguageModel
 from tutelage.teachers.experts import Experts
 from tutelage.teachers.in_process import Teacher
 from tutelage.teachers.parts import AnyTeacher, ModelTeacher, NoContext, RoutedTeacher, SelfTeacher, ServedTeacher
-from tutelage.teachers.remembering import Remembering
 from tutelage.teachers.scorer import Scorer
 from tutelage.teachers.served import Served, connect
 from tutelage.teachers.weights import FixedWeights, TeacherWeights, own_weights
@@ -56,7 +55,7 @@ def build(
         case SelfTeacher():
             weights = own_weights(part, student)
             reads_alike = isinstance(part.context, NoContext) and options == dict(student.template_options)
-    teacher = Teacher(
+    return Teacher(
         weights,
         context=part.context,
         render=None if reads_alike else partial(render, weights.model.tokenizer, options=options, wrap=wrap),
@@ -64,7 +63,6 @@ def build(
         microbatch_tokens=microbatch_tokens,
         autocast=autocast,
     )
-    return Remembering(teacher) if isinstance(part, ModelTeacher) and part.remember else teacher
 
 
 def template_options(part: AnyTeacher | None, student_options: Mapping[str, Any]) -> dict[str, Any]:

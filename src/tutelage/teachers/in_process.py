@@ -55,6 +55,11 @@ class Teacher:
         """What scores."""
         return self._weights.model
 
+    @property
+    def head(self) -> Head:
+        """What the hidden states of its signals enter, detached."""
+        return _detached(self.model.head(self._vocab))
+
     def reader(self, example: Example) -> LanguageModel:
         """The model that reads an example."""
         return self.model
@@ -116,7 +121,7 @@ class Teacher:
         readable = self._reading.readable(prompts, only)
         taught = torch.zeros(len(prompts), dtype=torch.bool, device=batch.rollout.device)
         taught[list(readable)] = True
-        head = _detached(self.model.head(self._vocab))
+        head = self.head
         network, training = self.model.model, self.model.model.training
         network.eval()  # a live teacher is the student, which may be training with dropout
         with self._arithmetic():

@@ -75,14 +75,7 @@ class ModelTeacher:
     """What the teacher reads besides the prompt."""
     remember: bool = False
     """Keep the log-probability of every token that was scored: a response that comes again costs no forward. Nothing else of
-    the teacher is left then, and it takes no context."""
-
-    def __post_init__(self) -> None:
-        if self.remember and not isinstance(self.context, NoContext):
-            raise ConfigError(
-                f"ModelTeacher has remember and the context {self.context.kind!r}: what is kept by response would go stale "
-                "when the context changes. Leave one of the two out."
-            )
+    the teacher is left then. It is kept in memory, or in the run's score cache where it has one."""
 
     @property
     def provides(self) -> frozenset[Capability]:
