@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := peft,math,serve,peer,dev
+SERVE_VENV := .venv-serve
+SERVE_STAMP := $(SERVE_VENV)/.installed
 PATHS := src tests docs $(wildcard benchmarks examples)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help .venv quickstart test check check-static check-slow format format-check lint types layers docs coverage clean
+.PHONY: help .venv quickstart test serve-test check check-static check-slow format format-check lint types layers docs coverage clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +35,14 @@ quickstart: $(STAMP) ## make a teacher and a student, distil, evaluate, write a 
 
 test: $(STAMP) ## the tests, on WORKERS processes of one thread each
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --quiet
+
+$(SERVE_STAMP): requirements-serve.txt
+	test -x $(SERVE_VENV)/bin/python || $(PYTHON) -m venv $(SERVE_VENV)
+	$(SERVE_VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements-serve.txt
+	touch $@
+
+serve-test: $(STAMP) $(SERVE_STAMP) ## the tests against real vLLM servers, in a virtual environment of their own (3.4 GB)
+	$(BIN)/python tests/serving/with_servers.py $(SERVE_VENV)/bin/python $(BIN)/python -m pytest -m served --quiet tests/serving
 
 check: check-static test ## all that a change must pass
 
@@ -64,4 +74,4 @@ docs: $(STAMP) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove everything that can be built again
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(SERVE_VENV) build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -36,6 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "slow": None if config.getoption("--slow") else "takes minutes: give --slow",
         "network": None if config.getoption("--network") else "needs the internet: give --network",
         "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
+        "served": None if os.environ.get("TUTELAGE_SERVERS") else "needs vLLM servers: make serve-test starts them",
     }
     for item in items:
         for marker, reason in reasons.items():

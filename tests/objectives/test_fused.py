@@ -31,6 +31,7 @@ SIGNALS: list[o.AnySignal] = [
     o.ScoreFunction(advantage=o.LogRatio(relative_to="student")),
     o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline(k=4))),
     o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline(k=0))),
+    o.ScoreFunction(advantage=o.LogRatio(baseline=o.TopKLBaseline(k=4))),
 ]
 WEIGHTS = {
     "none": (),

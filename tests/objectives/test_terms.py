@@ -16,6 +16,7 @@ from tutelage.weighting import EntropyAbove, TrustMask
         (o.JensenShannon(support=o.TopK(k=3, chosen_by="student")), {"full"}),
         (o.ScoreFunction(), {"sampled"}),
         (o.ScoreFunction(advantage=o.LogRatio(baseline=o.StudentKLBaseline())), {"sampled", "full"}),
+        (o.ScoreFunction(advantage=o.LogRatio(baseline=o.TopKLBaseline())), {"sampled", "top_k"}),
         (o.CrossEntropy(), set()),
     ],
 )
@@ -46,6 +47,9 @@ def test_weights_add_their_needs():
         (lambda: o.LogRatio(divergence="jensen_shannon", shape=1.0), "0 < beta < 1"),
         (lambda: o.LogRatio(divergence="forward_kl", baseline=o.StudentKLBaseline()), "mean of the reverse KL"),
         (lambda: o.LogRatio(discount=0.5, baseline=o.StudentKLBaseline()), "not of a return"),
+        (lambda: o.LogRatio(divergence="forward_kl", baseline=o.TopKLBaseline()), "mean of the reverse KL"),
+        (lambda: o.LogRatio(discount=0.5, baseline=o.TopKLBaseline()), "not of a return"),
+        (lambda: o.TopKLBaseline(k=0), "k >= 1"),
         (lambda: o.CrossEntropy(smoothing=1.0), "0 <= smoothing < 1"),
         (lambda: o.Preference(beta=0.0), "beta > 0"),
         (lambda: o.Term(name="a", signal=o.Preference()), "reduction sum"),

@@ -83,3 +83,34 @@ def test_defaults_are_the_published_ones():
     assert signal.advantage.baseline == StudentKLBaseline(k=100)
     assert vopd().rollouts.sampling.n == 1
     assert vopd().rollouts.sampling.temperature == 1.0
+
+
+@pytest.mark.parametrize("baseline_k", [1, 3, VOCAB])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_baseline_on_the_teachers_entries_and_the_rest_leaves_the_mean_gradient_that_of_the_whole_kl(baseline_k, seed):
+    student, teacher = pair(VOCAB, seed=seed)
+    recipe = vopd(baseline_k=baseline_k, chosen_by="teacher")
+    found = mean_over(student.softmax(-1), every_token(recipe, student, teacher))
+    torch.testing.assert_close(found, reverse_kl_gradient(student, teacher))
+
+
+def test_a_baseline_on_the_teachers_entries_asks_only_what_a_server_gives_and_lowers_the_variance():
+    assert vopd(chosen_by="teacher").needs == {"sampled", "top_k"}
+    raw, centred = [], []
+    for seed in range(30):
+        student, teacher = pair(20, seed=seed)
+        raw.append(variance(opd(), student, teacher))
+        centred.append(variance(vopd(baseline_k=10, chosen_by="teacher"), student, teacher))
+    assert sum(centred) < 0.9 * sum(raw)
+
+
+def test_the_baseline_on_the_teachers_entries_is_the_kl_of_as_many_events_and_one_more():
+    student, teacher = pair(VOCAB)
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    kept = q.argsort(descending=True)[:2]
+    own, theirs = (torch.cat([side[kept], 1.0 - side[kept].sum().unsqueeze(0)]) for side in (p, q))
+    baseline = float((own * (own / theirs).log()).sum())
+    advantage = q.log() - p.log() + baseline
+    score = torch.eye(VOCAB, dtype=torch.float64) - p
+    recipe = vopd(baseline_k=2, chosen_by="teacher")
+    torch.testing.assert_close(every_token(recipe, student, teacher), -advantage.unsqueeze(-1) * score)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tutelage.models import LanguageModel
+from tutelage.models import LanguageModel, ModelSource, load
 
 Fault = Callable[["Reply"], None]
 
@@ -38,11 +38,23 @@ class _Quiet(ThreadingHTTPServer):
 class FakeServer:
     """Serves one model; `faults` are taken one for each completion request, the first first."""
 
-    def __init__(self, model: LanguageModel, *, name: str = "served", max_logprobs: int = 20, max_model_len: int = 128) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        name: str = "served",
+        max_logprobs: int = 20,
+        max_model_len: int | None = 128,
+        developer: bool = False,
+        extension: str | None = None,
+    ) -> None:
         self.model, self.name, self.max_logprobs, self.max_model_len = model, name, max_logprobs, max_model_len
         self.faults: deque[Fault | None] = deque()
         self.always: Fault | None = None
-        self.processed = True
+        self.processed, self.drops_cache = True, True
+        self.developer, self.extension = developer, extension
+        self.keeps: Callable[[LanguageModel, LanguageModel], None] | None = None
+        """What a plain reload leaves of the old model in the new one."""
         self.requests: list[tuple[str, Any]] = []
         self.under_way, self.most_under_way = 0, 0
         self._lock = threading.Lock()
@@ -82,8 +94,26 @@ class FakeServer:
                 return 200, {"tokens": self.model.tokenizer(request["prompt"], add_special_tokens=False)["input_ids"]}
             case "/v1/completions":
                 return self._complete(request)
+            case "/server_info" if self.developer:
+                return 200, {"vllm_config": {"parallel_config": {"worker_extension_cls": self.extension}}}
+            case "/pause" | "/resume" if self.developer:
+                return 200, {"status": path}
+            case "/collective_rpc" if self.developer:
+                return self._reload(request)
+            case "/reset_prefix_cache" if self.developer:
+                return 200, {"success": self.drops_cache}
             case _:
                 return 404, {"error": {"message": f"{path} not found"}}
+
+    def _reload(self, request: Any) -> tuple[int, Any]:
+        new = load(ModelSource(path=request["kwargs"]["weights_path"]), role="teacher")
+        if request["method"] == "reload_weights":
+            if self.keeps is not None:
+                self.keeps(self.model, new)
+        elif self.extension is None:
+            return 500, _refusal("'CPUWorker' object has no attribute")
+        self.model = new
+        return 200, {"results": [None]}
 
     def _complete(self, request: Any) -> tuple[int, Any]:
         if request["model"] != self.name:
@@ -92,7 +122,7 @@ class FakeServer:
         if k is not None and k > self.max_logprobs:
             return 400, _refusal(f"Requested prompt logprobs of {k}, which is greater than max allowed: {self.max_logprobs}")
         for prompt in request["prompt"]:
-            if len(prompt) + request["max_tokens"] > self.max_model_len:
+            if self.max_model_len is not None and len(prompt) + request["max_tokens"] > self.max_model_len:
                 return 400, _refusal(f"This model's maximum context length is {self.max_model_len} tokens.")
             if max(prompt) >= self.model.vocab_size:
                 return 400, _refusal(f"Token id {max(prompt)} is out of vocabulary")

@@ -1,7 +1,7 @@
 """Terms, their sum, and the fused head that evaluates them from hidden states."""
 
 from tutelage.credit import GroupRelative
-from tutelage.objectives.advantages import BatchMean, LeaveOneOut, LogRatio, NoBaseline, StudentKLBaseline
+from tutelage.objectives.advantages import BatchMean, LeaveOneOut, LogRatio, NoBaseline, StudentKLBaseline, TopKLBaseline
 from tutelage.objectives.compositions import (
     AnyComposition,
     ConsensusOfTeachers,
@@ -89,6 +89,7 @@ __all__ = [
     "Term",
     "TokenMean",
     "TopK",
+    "TopKLBaseline",
     "TotalVariation",
     "TrustRegionTeacher",
     "evaluate",

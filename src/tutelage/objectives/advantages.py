@@ -16,6 +16,7 @@ from tutelage.errors import ConfigError
 from tutelage.math import divergences, estimators
 from tutelage.math.generators import Generator, generator
 from tutelage.objectives.reshaped import Reshaped
+from tutelage.objectives.supports import TopK
 from tutelage.types import Capability, Gather, StepBatch
 from tutelage.weighting.base import Rows
 
@@ -52,6 +53,28 @@ class StudentKLBaseline:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TopKLBaseline:
+    """Minus the reverse KL on the teacher's likeliest entries and one event for the rest: what a served teacher can give.
+
+    A lower bound of the prefix' KL. Like every baseline that does not depend on the token it leaves the mean gradient, that of
+    the whole reverse KL, as it is.
+    """
+
+    kind: Literal["top_k_kl"] = "top_k_kl"
+    k: int = 20
+    """The teacher's likeliest entries."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"TopKLBaseline needs k >= 1, got {self.k!r}.")
+
+    def __call__(self, rows: Rows, *, teacher: str) -> PerRow:
+        """What is subtracted from the log-ratio, in nats per row."""
+        own, theirs = TopK(k=self.k).restrict(rows, teacher=teacher)
+        return -divergences.reverse_kl(own.detach(), theirs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BatchMean:
     """The mean over all of the student's tokens of the step. Biased by about one part in the number of tokens."""
 
@@ -65,7 +88,7 @@ class LeaveOneOut:
     kind: Literal["leave_one_out"] = "leave_one_out"
 
 
-Baseline = Annotated[NoBaseline | StudentKLBaseline | BatchMean | LeaveOneOut, Field(discriminator="kind")]
+Baseline = Annotated[NoBaseline | StudentKLBaseline | TopKLBaseline | BatchMean | LeaveOneOut, Field(discriminator="kind")]
 
 
 DivergenceName = Literal[
@@ -127,7 +150,7 @@ class LogRatio:
                 _ = self._generator()
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"LogRatio with divergence {self.divergence} and shape {self.shape!r}: {error}") from error
-            if isinstance(self.baseline, StudentKLBaseline):
+            if isinstance(self.baseline, StudentKLBaseline | TopKLBaseline):
                 raise ConfigError(
                     f"LogRatio has divergence {self.divergence} and the KL baseline, which is the mean of the reverse KL's "
                     "reward. Use leave_one_out, batch_mean or none."
@@ -138,7 +161,7 @@ class LogRatio:
             raise ConfigError(f"LogRatio needs bound > 0 or none at all, got {self.bound!r}.")
         if self.floor is not None and self.floor >= 0.0:
             raise ConfigError(f"LogRatio needs floor < 0 or none at all, got {self.floor!r}.")
-        if self.discount > 0.0 and isinstance(self.baseline, StudentKLBaseline):
+        if self.discount > 0.0 and isinstance(self.baseline, StudentKLBaseline | TopKLBaseline):
             raise ConfigError(
                 f"LogRatio has discount {self.discount!r} and the KL baseline, which is the mean of one token's log-ratio and "
                 "not of a return. Use leave_one_out or batch_mean, or discount 0."
@@ -146,8 +169,14 @@ class LogRatio:
 
     @property
     def needs(self) -> frozenset[Capability]:
-        """The teacher's log-probability of the sampled token; for the KL baseline, those of the student's entries."""
-        return frozenset({"sampled", "full"} if isinstance(self.baseline, StudentKLBaseline) else {"sampled"})
+        """The teacher's log-probability of the sampled token; for a KL baseline, those of the student's or its own entries."""
+        match self.baseline:
+            case StudentKLBaseline():
+                return frozenset({"sampled", "full"})
+            case TopKLBaseline():
+                return frozenset({"sampled", "top_k"})
+            case _:
+                return frozenset({"sampled"})
 
     @property
     def scope(self) -> Literal["token", "step"]:
@@ -163,7 +192,7 @@ class LogRatio:
     def of_tokens(self, rows: Rows, *, teacher: str) -> PerRow:
         """Advantages of scope `token`, in nats; detached."""
         found = self._reward(rows.teachers[teacher].sampled, rows.sampled.detach(), rows.batch)
-        if isinstance(self.baseline, StudentKLBaseline):
+        if isinstance(self.baseline, StudentKLBaseline | TopKLBaseline):
             found = found - self.coefficient * self.baseline(rows, teacher=teacher)
         return found
 

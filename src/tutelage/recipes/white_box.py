@@ -15,6 +15,7 @@ from tutelage.objectives import (
     StudentKLBaseline,
     Term,
     TopK,
+    TopKLBaseline,
 )
 from tutelage.objectives.divergences import Support
 from tutelage.objectives.signals import AnySignal
@@ -132,11 +133,19 @@ OPD = Card(
 )
 
 
-def vopd(teacher: str = "", *, baseline_k: int = 100, n: int = 1, max_new_tokens: int = 256) -> Recipe:
+def vopd(
+    teacher: str = "",
+    *,
+    baseline_k: int = 100,
+    chosen_by: Literal["student", "teacher"] = "student",
+    n: int = 1,
+    max_new_tokens: int = 256,
+) -> Recipe:
     """OPD with the reverse KL of each prefix as a control variate: the same mean gradient, less variance.
 
     Reference: "KL for a KL", arXiv:2605.07865, and its released code.
     """
+    baseline = StudentKLBaseline(k=baseline_k) if chosen_by == "student" else TopKLBaseline(k=baseline_k)
     return Recipe(
         name="vopd",
         rollouts=StudentRollouts(sampling=Sampling(n=n, max_new_tokens=max_new_tokens)),
@@ -144,9 +153,7 @@ def vopd(teacher: str = "", *, baseline_k: int = 100, n: int = 1, max_new_tokens
         terms=(
             Term(
                 name="policy_gradient",
-                signal=ScoreFunction(
-                    advantage=LogRatio(relative_to="student", baseline=StudentKLBaseline(k=baseline_k)), ratio=NoRatio()
-                ),
+                signal=ScoreFunction(advantage=LogRatio(relative_to="student", baseline=baseline), ratio=NoRatio()),
             ),
         ),
     )
@@ -161,7 +168,12 @@ VOPD = Card(
         "the student's top entries renormalised on both sides, or over the whole vocabulary."
     ),
     knobs=(
-        Knob(name="baseline_k", default="100", meaning="student's likeliest entries in the baseline; 0 takes all"),
+        Knob(name="baseline_k", default="100", meaning="likeliest entries in the baseline; 0 takes all, of the student's"),
+        Knob(
+            name="chosen_by",
+            default="'student'",
+            meaning="whose likeliest entries; `teacher` keeps the rest as one event, which a served teacher can give",
+        ),
         responses(1),
         LENGTH,
     ),

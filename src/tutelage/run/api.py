@@ -113,6 +113,7 @@ def _run(config: RunConfig, assembled: Assembled, folder: RunFolder, *, resumed:
             optimiser=config.optimiser,
             num_steps=num_steps,
             decode=assembled.student.tokenizer.decode,
+            gauges=assembled.gauges,
         )
         parts = _parts(config, assembled, folder, recorder, evaluations)
         try:

@@ -12,18 +12,20 @@ from tutelage.data import PromptOrder
 from tutelage.errors import ConfigError
 from tutelage.models import LanguageModel, ModelSource, chat, load, load_without_weights
 from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
-from tutelage.rollouts import Aids, CachedSampler, Prompt, Reply, RolloutWriter, Text, environment_of, given_responses
+from tutelage.rollouts import Aids, Prompt, Reply, RolloutWriter, Sampler, Text, environment_of, given_responses
 from tutelage.rollouts.sources import EnvironmentRollouts
+from tutelage.rollouts.synced import SyncedSampler
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
 from tutelage.run.keeping import Keeper, check_scores, is_offline, without_servers
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
+from tutelage.run.recording import Gauge
 from tutelage.run.writing import build_writer, student_sampler, write_alone
 from tutelage.teachers import Cached, Scorer
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
-from tutelage.teachers.served import connect
+from tutelage.teachers.served import Served, connect
 from tutelage.training.learner import Learner
 from tutelage.training.teaching import Teaching
 from tutelage.types import Example, Rollout
@@ -40,7 +42,7 @@ class Assembled:
     teacher: Scorer | None
     report: PreflightReport
     text: Text
-    sampler: CachedSampler
+    sampler: Sampler
     examples: Sequence[Example]
     prompts: Sequence[Prompt]
     held_out: Sequence[Prompt]
@@ -53,6 +55,8 @@ class Assembled:
     """What the writer and whoever else has the student write use besides models."""
     controls: dict[str, float]
     """Settings that the recipe's controllers move, by name, as the writer reads them."""
+    gauges: tuple[Gauge, ...] = ()
+    """What parts of the run have to tell after each step."""
 
 
 def device_of(config: RunConfig) -> torch.device:
@@ -218,7 +222,7 @@ def _build(
     teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
-    sampler = student_sampler(student, report, learner)
+    sampler = student_sampler(config, report, learner)
     prompts, held_out_prompts = read(examples), read(held_out)
     controls = dict(recipe.controlled)
     aids = Aids(controls=controls, prompts=prompts, judge=verifier.judge, reply=reply)
@@ -243,7 +247,14 @@ def _build(
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text, aids),
         aids=aids,
         controls=controls,
+        gauges=_gauges(sampler, teacher, *built.values()),
     )
+
+
+def _gauges(*parts: Sampler | Scorer | None) -> tuple[Gauge, ...]:
+    """Of the parts that lie behind a server."""
+    direct = [part.direct if isinstance(part, Cached) else part for part in parts]
+    return tuple(part.figures for part in direct if isinstance(part, SyncedSampler | Served))
 
 
 def _evaluator(
@@ -253,7 +264,7 @@ def _evaluator(
     teacher: Scorer | None,
     verifier: Verifier,
     prompts: Sequence[Prompt],
-    sampler: CachedSampler,
+    sampler: Sampler,
     text: Text,
     aids: Aids,
 ) -> Evaluator | None:

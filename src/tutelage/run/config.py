@@ -10,6 +10,7 @@ from tutelage.evaluation import EvaluationSettings
 from tutelage.models import ModelSource
 from tutelage.models.chat import Wrap
 from tutelage.recipes import Recipe
+from tutelage.rollouts.sampler_parts import AnySampler, InProcess
 from tutelage.scores import ScoreCache
 from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
 from tutelage.verifiers import ExactMatch, FunctionVerifier, MathVerifier, NoVerifier
@@ -35,6 +36,8 @@ class RunConfig:
     """Folder in which the teachers' scores are kept and looked up; without one every response is scored whenever it comes."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     """What is measured on the held-out prompts, and how often."""
+    sampler: AnySampler = InProcess()
+    """Where the student's responses are drawn."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     """AdamW and its learning rate."""
     training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from tutelage.errors import DataError, PreflightError
-from tutelage.objectives import CandidateActions, Divergence, LogRatio, NoRatio, ScoreFunction, StudentKLBaseline, TopK
+from tutelage.objectives import (
+    CandidateActions,
+    Divergence,
+    LogRatio,
+    NoRatio,
+    ScoreFunction,
+    StudentKLBaseline,
+    TopK,
+    TopKLBaseline,
+)
 from tutelage.objectives.linearise import depends_on_step
 from tutelage.objectives.terms import AuthorName, Term
 from tutelage.recipes import Recipe
@@ -119,7 +128,7 @@ def entries_of(term: Term) -> int:
     match term.signal:
         case Divergence(support=TopK(k=k)) | CandidateActions(k=k):
             return k
-        case ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=k))):
+        case ScoreFunction(advantage=LogRatio(baseline=StudentKLBaseline(k=k) | TopKLBaseline(k=k))):
             return k
         case _:
             return 0
@@ -220,11 +229,10 @@ def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> N
             f"provides only {sorted(provided)}. Give the term a support that the teacher can fill, such as TopK chosen by the "
             "teacher, or load the teacher in process."
         )
-    entries = term.signal.support.k if isinstance(term.signal, Divergence) and isinstance(term.signal.support, TopK) else 0
-    if isinstance(teacher, ServedTeacher) and entries > teacher.k:
+    if isinstance(teacher, ServedTeacher) and (entries := entries_of(term)) > teacher.k:
         raise PreflightError(
             f"Term {term.name!r} takes the teacher's {entries} likeliest entries, and its server is asked for {teacher.k}. Ask "
-            f"for as many (--recipe.teacher.k {entries}), or lower the support's k."
+            f"for as many (--recipe.teacher.k {entries}), or lower the term's k."
         )
     if not writers & set(term.on):
         raise PreflightError(

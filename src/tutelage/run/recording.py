@@ -28,6 +28,9 @@ _COLUMNS = {
 }
 """Column of a rollout table -> per-row statistic."""
 
+Gauge = Callable[[], Mapping[str, float]]
+"""Metrics that a part of the run has to tell at the end of a step; empty where it has none."""
+
 MAX_TABLE_ROLLOUTS = 64
 """Rollouts of a step that are written down; a table is for reading, not for training on."""
 
@@ -46,8 +49,10 @@ class RunRecorder:
         optimiser: OptimiserSettings,
         num_steps: int,
         decode: Callable[[list[int]], str],
+        gauges: Sequence[Gauge] = (),
     ) -> None:
         """Keep the places to write to; `decode` shows special tokens, because tables are for looking closely."""
+        self._gauges = tuple(gauges)
         self._folder, self._tracker, self._progress = folder, tracker, progress
         self._logging, self._optimiser, self._num_steps, self._decode = logging, optimiser, num_steps, decode
 
@@ -101,6 +106,8 @@ class RunRecorder:
         if record.taught.injected_fraction is not None:
             metrics["context/injected_fraction"] = record.taught.injected_fraction
         metrics |= record.controls
+        for gauge in self._gauges:
+            metrics |= gauge()
         return metrics | signal_metrics(batch, update.statistics) | rollout_metrics(record.rollouts, record.verdicts)
 
     def _row(self, record: StepRecord, index: int) -> RolloutRecord:

@@ -6,16 +6,21 @@ from functools import partial
 
 import torch
 
-from tutelage.errors import DataError
-from tutelage.models import LanguageModel
+from tutelage.errors import ConfigError, DataError
 from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Sampler, Text
 from tutelage.rollouts.overlap import TopOverlap
+from tutelage.rollouts.sampler_parts import InProcess
+from tutelage.rollouts.served import ServedSampler
 from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts, EnvironmentRollouts, Sampling, StudentRollouts
+from tutelage.rollouts.synced import SyncedSampler
 from tutelage.run.config import RunConfig
 from tutelage.run.preflight import PreflightReport
+from tutelage.run.recipe_checks import sampling_of
 from tutelage.teachers import Cached, Scorer, Teacher
 from tutelage.teachers.parts import ReferenceSolution
+from tutelage.teachers.served import Served
 from tutelage.training.learner import Learner
+from tutelage.training.processes import several
 
 
 def build_writer(
@@ -24,7 +29,7 @@ def build_writer(
     learner: Learner,
     *,
     teacher: Scorer | None,
-    sampler: CachedSampler,
+    sampler: Sampler,
     text: Text,
     aids: Aids,
 ) -> RolloutWriter:
@@ -41,14 +46,14 @@ def build_writer(
     """
     recipe = config.recipe
     teacher = teacher.direct if isinstance(teacher, Cached) else teacher
-    if not isinstance(teacher, Teacher) or not (recipe.teacher_writes or recipe.teacher_reads_along):
+    if not isinstance(teacher, Teacher | Served) or not (recipe.teacher_writes or recipe.teacher_reads_along):
         return RolloutWriter(recipe.rollouts, student=sampler, text=text, seed=config.seed, aids=aids)
     return RolloutWriter(
         recipe.rollouts,
         student=sampler,
         text=text,
         seed=config.seed,
-        teacher=CachedSampler(teacher.model, vocab=report.vocab, stop_token_ids=report.stop_token_ids),
+        teacher=_teacher_sampler(teacher, report),
         teacher_reads=partial(_read_by, teacher),
         aids=replace(
             aids,
@@ -59,7 +64,7 @@ def build_writer(
                 stop_token_ids=report.stop_token_ids,
                 autocast=sampling_precision(learner),
             )
-            if recipe.teacher_reads_along
+            if recipe.teacher_reads_along and isinstance(teacher, Teacher)
             else None,
             overlap=TopOverlap(learner.student, vocab=report.vocab, microbatch_tokens=config.training.microbatch_tokens),
             hint=_hint(recipe.rollouts, teacher),
@@ -77,11 +82,34 @@ def write_alone(
     return RolloutWriter(alone, student=sampler, text=text, seed=seed, aids=aids)
 
 
-def student_sampler(student: LanguageModel, report: PreflightReport, learner: Learner) -> CachedSampler:
-    """Samples from the student as it is."""
-    return CachedSampler(
-        student, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=sampling_precision(learner)
-    )
+def student_sampler(config: RunConfig, report: PreflightReport, learner: Learner) -> Sampler:
+    """Samples from the student as it is, here or on a server.
+
+    Raises:
+        ConfigError: Several processes train, and each would give the one server its weights.
+        ServerError: The server is not fit for it.
+    """
+    if isinstance(config.sampler, InProcess):
+        return CachedSampler(
+            learner.student, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=sampling_precision(learner)
+        )
+    if several():
+        raise ConfigError(
+            "A served student takes its weights from one process, and several train. Start one process, or sample in process: "
+            "--sampler.kind in_process."
+        )
+    sampler = SyncedSampler(config.sampler, learner.student, vocab=report.vocab, stop_token_ids=report.stop_token_ids)
+    if (sampling := sampling_of(config.recipe.rollouts)) is not None:
+        sampler.require(sampling)
+    return sampler
+
+
+def _teacher_sampler(teacher: Teacher | Served, report: PreflightReport) -> Sampler:
+    """Draws from a teacher that writes, wherever its weights lie."""
+    if isinstance(teacher, Teacher):
+        return CachedSampler(teacher.model, vocab=report.vocab, stop_token_ids=report.stop_token_ids)
+    rows = teacher.model.vocab_size
+    return ServedSampler(teacher.client, vocab=report.vocab, rows=rows, stop_token_ids=report.stop_token_ids)
 
 
 def sampling_precision(learner: Learner) -> torch.dtype | None:
@@ -92,7 +120,7 @@ def sampling_precision(learner: Learner) -> torch.dtype | None:
     return learner.precision if learner.student.device.type == "cuda" else None
 
 
-def _hint(source: AnyRollouts, teacher: Teacher) -> Callable[[Prompt], list[int] | None]:
+def _hint(source: AnyRollouts, teacher: Scorer) -> Callable[[Prompt], list[int] | None]:
     """What the teacher reads where a source may give it a hint."""
     if not isinstance(source, BestTeacherRollouts):
         return lambda prompt: None
@@ -105,7 +133,7 @@ def _hint(source: AnyRollouts, teacher: Teacher) -> Callable[[Prompt], list[int]
     return read
 
 
-def _read_by(teacher: Teacher, prompt: Prompt) -> list[int]:
+def _read_by(teacher: Scorer, prompt: Prompt) -> list[int]:
     read = teacher.prompt(prompt.example, read_by_student=prompt.token_ids)
     if read.token_ids is None:
         raise DataError(

@@ -94,6 +94,8 @@ class VLLM:
         self.max_model_len = int(card["max_model_len"])
         self.max_scored_tokens = self.max_model_len - 1
         """Longest sequence that can be scored: the server draws one more token."""
+        self.canary_gap_nats = 0.0
+        """Largest mean distance between what a canary expected and what was answered, so far."""
 
     def score(
         self, sequences: Sequence[Sequence[int]], *, first: Sequence[int], k: int, canary: Canary | None = None
@@ -121,6 +123,7 @@ class VLLM:
             if canary is not None:
                 own = scores_of(choices[0], prompt=prompts[0], first=1, k=0, model=self.name)
                 canary.require(own.sampled, model=self.name)
+                self.canary_gap_nats = max(self.canary_gap_nats, canary.gap(own.sampled))
             return [
                 scores_of(choice, prompt=sequences[index], first=first[index], k=k, model=self.name)
                 for index, choice in zip(groups[place], choices[len(leading) :], strict=True)
@@ -253,7 +256,7 @@ class VLLM:
                 f"{self.name!r} gives fewer than the {k} likeliest entries that are asked for: {words}. Start the server with "
                 f"--max-logprobs {k}, or ask for fewer (--recipe.teacher.k)."
             )
-        if "context length" in words or "maximum model length" in words or "max_model_len" in words:
+        if any(part in words for part in ("context length", "maximum model length", "max_tokens must be at least 1")):
             return ServerError(
                 f"{self.name!r} cannot read a sequence that long: {words}. Start the server with a larger --max-model-len, or "
                 "shorten prompts and responses."

@@ -8,20 +8,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tutelage.errors import PreflightError, ServerError, TeacherError
+from tutelage.errors import ServerError, TeacherError
 from tutelage.models.language_model import LanguageModel
 from tutelage.serving import VLLM, Scores, Transport
+from tutelage.serving.agreement import canary_ids, require_same_tokenizer
 from tutelage.teachers.context_parts import Context
 from tutelage.teachers.contexts import Attempt
 from tutelage.teachers.parts import ServedTeacher
 from tutelage.teachers.reading import Reading, Render
 from tutelage.teachers.scorer import Scored, TeacherPrompt
 from tutelage.types import Capability, Example, SampledSignal, StepBatch, TopKSignal
-
-CANARY = "Hello world! It's 3.14159 + 2,718,281 = ?"
-"""What a server is asked about again and again, to see that it is still the same one."""
-PROBES = (CANARY, "def f(x):\n    return [i ** 2]\n\n", "naïve café, 日本語, Привет 🙂", r"$\frac{a+b}{c}$ \boxed{42}")
-"""Texts that are tokenized here and there."""
 
 
 def connect(part: ServedTeacher) -> VLLM:
@@ -53,17 +49,21 @@ class Served:
             PreflightError: Server and folder have different tokenizers.
             ServerError: Answers about the same tokens differ by more than rounding, or the server gives none.
         """
-        self._client, self._reader, self._k, self._vocab = client, reader, part.k, vocab
+        self.client, self._reader, self._k, self._vocab = client, reader, part.k, vocab
         self._reading = Reading(reader, context=part.context, render=render)
-        _require_tokenizer(client, reader)
-        ids = [index for index in reader.tokenizer(CANARY, add_special_tokens=False)["input_ids"] if index < vocab]
-        asked = (ids if len(ids) > 1 else list(range(min(vocab, 16))))[: client.max_scored_tokens]
+        require_same_tokenizer(client, reader.tokenizer, name=reader.name, option="--recipe.teacher.model")
+        asked = canary_ids(reader.tokenizer, vocab=vocab, most=client.max_scored_tokens)
         self._canary, self.replica_gap_nats = client.self_test(asked, k=part.k, tolerance_nats=part.tolerance_nats)
 
     @property
     def provides(self) -> frozenset[Capability]:
         """The sampled token and, where any are asked for, the likeliest entries."""
         return TopKSignal.provides if self._k else SampledSignal.provides
+
+    @property
+    def model(self) -> LanguageModel:
+        """The served model's tokenizer and shape; its weights are not here."""
+        return self._reader
 
     def reader(self, example: Example) -> LanguageModel:
         """The served model's tokenizer and shape."""
@@ -101,7 +101,7 @@ class Served:
         readable = self._reading.readable(prompts, only)
         sequences = [[*ids.tolist(), *batch.rollouts[index].response_ids.tolist()] for index, ids in readable.items()]
         first = [len(ids) for ids in readable.values()]
-        found = self._client.score(sequences, first=first, k=self._k, canary=self._canary)
+        found = self.client.score(sequences, first=first, k=self._k, canary=self._canary)
         taught = torch.zeros(len(prompts), dtype=torch.bool, device=batch.rollout.device)
         taught[list(readable)] = True
         return Scored(
@@ -109,6 +109,10 @@ class Served:
             rows_taught=taught[batch.rollout],
             reasons=tuple(prompt.reason for prompt in prompts),
         )
+
+    def figures(self) -> Mapping[str, float]:
+        """Metrics of the answers so far."""
+        return {"serving/teacher_gap_nats": max(self.replica_gap_nats, self.client.canary_gap_nats)}
 
     def update(self, student: LanguageModel) -> None:
         """A served teacher stays as it is."""
@@ -125,7 +129,7 @@ class Served:
         """
         if list(state["token_ids"]) != list(self._canary.token_ids):
             raise ServerError("The saved run asked its teacher about other tokens: its tokenizer was another one.")
-        self._canary.require(state["log_probs"], model=self._client.name)
+        self._canary.require(state["log_probs"], model=self.client.name)
 
     def _signal(self, batch: StepBatch, asked: Sequence[int], found: Sequence[Scores]) -> TopKSignal | SampledSignal:
         rows, device = batch.num_rows, batch.token.device
@@ -147,15 +151,3 @@ class Served:
                 "smaller recipe.teacher.k, or load the teacher in process, where its head is cut."
             )
         return TopKSignal(ids=ids.to(device), log_probs=log_probs.to(device), sampled=sampled.to(device))
-
-
-def _require_tokenizer(client: VLLM, reader: LanguageModel) -> None:
-    for text in PROBES:
-        here = reader.tokenizer(text, add_special_tokens=False)["input_ids"]
-        there = client.tokenize(text)
-        if there is not None and there != list(here):
-            raise PreflightError(
-                f"The server of {client.name!r} cuts {text!r} into {there[:8]}..., and the tokenizer in {reader.name!r} into "
-                f"{list(here)[:8]}...: the server serves another model than the one that was named. Name the served model's "
-                "own folder or hub id: --recipe.teacher.model."
-            )

@@ -228,6 +228,26 @@ _CONTROL = _family(
     ),
 )
 
+_SERVING = _family(
+    "serving",
+    (
+        "sync_gap_nats",
+        "Server and trainer",
+        "nats",
+        "down",
+        "Mean distance between the log-probabilities that the served student and the trainer give to the same few tokens, just "
+        "after the server got the trainer's weights. Divergences below it are noise.",
+    ),
+    ("sync_seconds", "Handing over weights", "seconds", "down", "Wall time of giving the served student new weights."),
+    (
+        "teacher_gap_nats",
+        "Answers of the teacher",
+        "nats",
+        "down",
+        "Largest mean distance so far between two answers of the served teacher about the same few tokens.",
+    ),
+)
+
 _EVAL = _family(
     "eval",
     (
@@ -291,7 +311,7 @@ _EVAL = _family(
 )
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_TRAIN, *_TIME)
+    metric.name: metric for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_SERVING, *_TRAIN, *_TIME)
 }
 """By name, in the order of the documentation."""
 
@@ -302,6 +322,7 @@ FAMILIES: dict[str, str] = {
     "term": "The terms of the objective, one by one",
     "context": "Privileged context",
     "control": "Rules that move a setting or the weights",
+    "serving": "Models behind a server",
     "train": "The optimiser step",
     "time": "Where the time goes",
 }

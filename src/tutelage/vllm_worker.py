@@ -1,6 +1,7 @@
-"""Runs inside vLLM's worker, not in the trainer: what `--worker-extension-cls tutelage.serving.vllm_worker.RebuildHead` adds.
+"""Runs inside vLLM's worker, not in the trainer: what `--worker-extension-cls tutelage.vllm_worker.RebuildHead` adds.
 
-The server imports this module by its name, so it needs this package on its path (`PYTHONPATH`), and nothing else of it.
+The server imports this module by its name, so it needs this package in its `PYTHONPATH`. Its environment has none of the
+trainer's packages: this module imports nothing else.
 """
 
 from typing import Any
