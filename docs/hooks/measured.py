@@ -186,6 +186,34 @@ def tasks_special() -> str:
     return markdown_table(["task", "quantity", "value"], rows)
 
 
+def score_cache() -> str:
+    """What kept scores take, and what they lose."""
+    rows = [
+        [run["scores"], str(run["k"]), f"{run['bytes_per_token']:.0f}", f"{1e3 * run['largest_error_nats']:.2f}"]
+        for run in read("score_cache")
+    ]
+    return markdown_table(["scores", "entries", "bytes per token", "largest error, thousandths of a nat"], rows)
+
+
+def score_cache_epoch() -> str:
+    """An epoch with the teacher in process, and one without it."""
+    found = json.loads((RESULTS / "score_cache.json").read_text())["epoch"]
+    columns = [found[part] for part in ("cpu_seconds", "scoring_cpu_seconds", "forward_kl_nats")]
+    rows = [[name, *(_range(column[name]) for column in columns)] for name in ("online", "offline")]
+    table = markdown_table(["", "CPU seconds", "of them for scores", "forward KL afterwards, nats"], rows)
+    return (
+        f"{table}\n\nTime online over offline: {_range(found['online_over_offline'])}. A teacher of "
+        f"{found['teacher_parameters']:,} parameters, a student of {found['student_parameters']:,}; {found['responses']} "
+        f"responses, {found['tokens']:,} tokens, {found['updates']} updates; before them the forward KL is "
+        f"{found['forward_kl_nats']['before'][0]:.4f}. Filling the cache took {found['fill_cpu_seconds']:.1f} CPU seconds, "
+        "models and all."
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return "{:.4g} [{:.4g}, {:.4g}]".format(*values)
+
+
 TABLES = {
     "stories": stories,
     "stories-grid": grid,
@@ -193,6 +221,8 @@ TABLES = {
     "exact": exact,
     "estimators": estimators,
     "sampling": sampling,
+    "score-cache": score_cache,
+    "score-cache-epoch": score_cache_epoch,
     "tasks": tasks,
     "tasks-special": tasks_special,
 }

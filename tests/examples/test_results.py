@@ -94,3 +94,20 @@ def test_the_packages_sampler_took_the_least_time_on_a_cpu():
     for run in found:
         _, least, largest = run["over_cached_sampler"]
         assert least == largest == 1.0 if run["engine"] == "cached_sampler" else least > 1.0
+
+
+def test_kept_scores_stay_within_their_stated_error_and_within_130_bytes_a_token():
+    found = json.loads((RESULTS / "score_cache.json").read_text())
+    assert {run["k"] for run in found["runs"]} == {32}
+    for run in found["runs"]:
+        assert run["largest_error_nats"] <= found["stated_error_nats"]
+        assert run["bytes_per_token"] <= 130.0
+
+
+def test_an_epoch_over_kept_scores_takes_a_third_of_the_time_and_ends_as_near_to_the_teacher():
+    found = json.loads((RESULTS / "score_cache.json").read_text())
+    epoch, distances = found["epoch"], found["epoch"]["forward_kl_nats"]
+    assert found["rounds"] >= 3
+    assert epoch["online_over_offline"][1] >= 3.0
+    online, offline, before = (distances[name][0] for name in ("online", "offline", "before"))
+    assert abs(offline - online) < 1e-3 * (before - online)  # far less than what the updates did

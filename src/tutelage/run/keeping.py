@@ -183,7 +183,9 @@ def _request(scores: ScoreCache, recipe: Recipe, name: str) -> Request:
     part, needs = recipe.teachers[name], recipe.needs_of(name)
     if needs <= {"sampled"} or (isinstance(part, ModelTeacher) and part.remember):
         return Request(kind="sampled")
-    return Request(kind="top_k", k=scores.k) if needs <= {"sampled", "top_k"} else Request(kind="hidden")
+    if needs <= {"sampled", "top_k"}:
+        return Request(kind="top_k", k=min(scores.k, part.k) if isinstance(part, ServedTeacher) else scores.k)
+    return Request(kind="hidden")
 
 
 def _check_request(scores: ScoreCache, recipe: Recipe, name: str) -> None:

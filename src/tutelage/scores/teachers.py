@@ -28,7 +28,7 @@ class TeacherRecord:
     """Digest of config.json."""
     weights: Mapping[str, str]
     """Digest of each file of weights by its name; empty where they do not lie on this machine."""
-    answers: Mapping[str, list[float]] = field(default_factory=dict[str, list[float]])
+    answers: Mapping[str, list[int] | list[float]] = field(default_factory=dict[str, list[int] | list[float]])
     """What a served teacher, whose weights nobody here can read, said about some tokens."""
 
     @property
