@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tutelage.types import Rollout, Verdict
+from tutelage.types import Author, Rollout, Verdict
 
 
 def repetition_fraction(token_ids: Sequence[int], *, n: int = 4) -> float:
@@ -30,6 +30,19 @@ def rollout_metrics(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict] = (
     if rewards:
         found["rollout/reward"] = sum(rewards) / len(rewards)
     return found
+
+
+def staleness_metrics(rollouts: Sequence[Rollout], *, steps_taken: int) -> dict[str, float]:
+    """How old the responses are that the student wrote, in optimiser steps; nothing where it wrote none.
+
+    Args:
+        rollouts: Those of a step.
+        steps_taken: Before that step.
+    """
+    ages = [float(steps_taken - rollout.policy_step) for rollout in rollouts if bool((rollout.authors == Author.STUDENT).any())]
+    if not ages:
+        return {}
+    return {"rollout/staleness_mean_steps": sum(ages) / len(ages), "rollout/staleness_max_steps": max(ages)}
 
 
 def _quantile(values: Tensor, share: float) -> float:

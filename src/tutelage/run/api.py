@@ -20,6 +20,7 @@ from tutelage.tracking.progress import RunProgress
 from tutelage.tracking.report import write_report
 from tutelage.training import checkpoint, loop
 from tutelage.training.checkpoint import Checkpoint
+from tutelage.training.lessons import Gates
 from tutelage.training.loop import Parts
 
 _LOG = logging.getLogger(__name__)
@@ -117,9 +118,8 @@ def _run(config: RunConfig, assembled: Assembled, folder: RunFolder, *, resumed:
         )
         parts = _parts(config, assembled, folder, recorder, evaluations)
         try:
-            if resumed is not None:
-                loop.restore(parts, checkpoint.load(resumed))
-            last = loop.train(parts, start=start, num_steps=num_steps, should_stop=should_stop)
+            waiting = [] if resumed is None else loop.restore(parts, checkpoint.load(resumed))
+            last = loop.train(parts, start=start, num_steps=num_steps, waiting=waiting, should_stop=should_stop)
         except TutelageError:
             with suppress(TutelageError):  # why the run ended matters more than its report
                 write_report(folder.path)
@@ -142,12 +142,15 @@ def _parts(
     recorder: RunRecorder,
     evaluations: dict[int, EvaluationResult],
 ) -> Parts:
+    gates = Gates()
+
     def evaluate_if_due(step: int) -> None:
         evaluator = assembled.evaluator
         if evaluator is None or not evaluator.due(step, num_steps=config.training.num_steps):
             return
-        began = time.perf_counter()
-        evaluations[step] = evaluator(step)
+        with gates.closed():
+            began = time.perf_counter()
+            evaluations[step] = evaluator(step)
         recorder.record_evaluation(step, evaluations[step], seconds=time.perf_counter() - began)
 
     return Parts(
@@ -163,4 +166,6 @@ def _parts(
         checkpoints=folder.checkpoints,
         checkpointing=config.checkpoints,
         seed=config.seed,
+        ahead=assembled.ahead,
+        gates=gates,
     )

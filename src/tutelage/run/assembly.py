@@ -15,6 +15,7 @@ from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
 from tutelage.rollouts import Aids, Prompt, Reply, RolloutWriter, Sampler, Text, environment_of, given_responses
 from tutelage.rollouts.sources import EnvironmentRollouts
 from tutelage.rollouts.synced import SyncedSampler
+from tutelage.run.asynchrony import fit_ahead
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
 from tutelage.run.keeping import Keeper, check_scores, is_offline, without_servers
@@ -22,11 +23,13 @@ from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.recording import Gauge
-from tutelage.run.writing import build_writer, student_sampler, write_alone
+from tutelage.run.writing import build_writer, in_process_sampler, student_sampler, write_alone
 from tutelage.teachers import Cached, Scorer
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.teachers.served import Served, connect
+from tutelage.training.behaviour import BehaviourCopy
 from tutelage.training.learner import Learner
+from tutelage.training.pipeline import Ahead
 from tutelage.training.teaching import Teaching
 from tutelage.types import Example, Rollout
 from tutelage.verifiers import Verifier
@@ -57,6 +60,8 @@ class Assembled:
     """Settings that the recipe's controllers move, by name, as the writer reads them."""
     gauges: tuple[Gauge, ...] = ()
     """What parts of the run have to tell after each step."""
+    ahead: Ahead | None = None
+    """How far the writer may run ahead of training; None where they take turns."""
 
 
 def device_of(config: RunConfig) -> torch.device:
@@ -82,6 +87,8 @@ def assemble(config: RunConfig) -> Assembled:
     """
     torch.manual_seed(config.seed)  # decides the initial weights of adapters and their dropout
     notes = check_recipe(config.recipe, verifier=config.verifier) + check_scores(config)
+    recipe, more = fit_ahead(config.recipe, config.asynchronous, config.sampler)
+    config, notes = replace(config, recipe=recipe), (*notes, *more)
     verifier = verifiers.build(config.verifier)
     source = config.recipe.rollouts
     reply = environment_of(source) if isinstance(source, EnvironmentRollouts) else None
@@ -222,7 +229,9 @@ def _build(
     teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
-    sampler = student_sampler(config, report, learner)
+    sampler, staleness = student_sampler(config, report, learner), config.asynchronous.staleness
+    behaviour = BehaviourCopy(student) if staleness else None
+    writes = sampler if behaviour is None else in_process_sampler(behaviour.model, report, learner)
     prompts, held_out_prompts = read(examples), read(held_out)
     controls = dict(recipe.controlled)
     aids = Aids(controls=controls, prompts=prompts, judge=verifier.judge, reply=reply)
@@ -236,7 +245,7 @@ def _build(
         prompts=prompts,
         held_out=held_out_prompts,
         verifier=verifier,
-        writer=build_writer(config, report, learner, teacher=teacher, sampler=sampler, text=text, aids=aids),
+        writer=build_writer(config, report, learner, teacher=teacher, sampler=writes, text=text, aids=aids),
         learner=learner,
         teaching=Teaching(
             teacher if recipe.needs_of(MAIN_TEACHER) else None,
@@ -248,6 +257,7 @@ def _build(
         aids=aids,
         controls=controls,
         gauges=_gauges(sampler, teacher, *built.values()),
+        ahead=None if behaviour is None else Ahead(behaviour=behaviour, staleness=staleness),
     )
 
 

@@ -12,7 +12,13 @@ from tutelage.models.chat import Wrap
 from tutelage.recipes import Recipe
 from tutelage.rollouts.sampler_parts import AnySampler, InProcess
 from tutelage.scores import ScoreCache
-from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
+from tutelage.training.settings import (
+    AsynchronousSettings,
+    CheckpointSettings,
+    LoggingSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 from tutelage.verifiers import ExactMatch, FunctionVerifier, MathVerifier, NoVerifier
 
 
@@ -42,6 +48,8 @@ class RunConfig:
     """AdamW and its learning rate."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     """How long, how large, how precise."""
+    asynchronous: AsynchronousSettings = field(default_factory=AsynchronousSettings)
+    """Whether writing, scoring and training work at the same time."""
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     """When the state is saved."""
     logging: LoggingSettings = field(default_factory=LoggingSettings)

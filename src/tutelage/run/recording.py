@@ -1,13 +1,14 @@
 """Where finished steps and evaluations go: metrics, tables of rollouts, the terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from math import nan
 from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from tutelage.diagnostics import rollout_metrics, signal_metrics
+from tutelage.diagnostics import rollout_metrics, signal_metrics, staleness_metrics
 from tutelage.evaluation import EvaluationResult, Judged
 from tutelage.evaluation.summary import Measurement
 from tutelage.tracking import RunFolder, Tracker
@@ -87,7 +88,7 @@ class RunRecorder:
 
     def _step_metrics(self, record: StepRecord) -> dict[str, float]:
         update, batch = record.update, record.taught.batch
-        written, seconds = sum(len(rollout.response_ids) for rollout in record.rollouts), sum(record.seconds.values())
+        written, seconds = sum(len(rollout.response_ids) for rollout in record.rollouts), record.wall_seconds
         bound = self._optimiser.gradient_clip
         metrics = {
             "train/loss_nats": update.loss,
@@ -108,7 +109,10 @@ class RunRecorder:
         metrics |= record.controls
         for gauge in self._gauges:
             metrics |= gauge()
-        return metrics | signal_metrics(batch, update.statistics) | rollout_metrics(record.rollouts, record.verdicts)
+        if record.waits is not None:
+            metrics |= {f"pipeline/{name}": float(value) for name, value in asdict(record.waits).items()}
+        metrics |= signal_metrics(batch, update.statistics) | rollout_metrics(record.rollouts, record.verdicts)
+        return metrics | staleness_metrics(record.rollouts, steps_taken=record.step - 1)
 
     def _row(self, record: StepRecord, index: int) -> RolloutRecord:
         reasons = record.taught.reasons

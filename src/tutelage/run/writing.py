@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from tutelage.errors import ConfigError, DataError
+from tutelage.models import LanguageModel
 from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, RolloutWriter, Sampler, Text
 from tutelage.rollouts.overlap import TopOverlap
 from tutelage.rollouts.sampler_parts import InProcess
@@ -90,9 +91,7 @@ def student_sampler(config: RunConfig, report: PreflightReport, learner: Learner
         ServerError: The server is not fit for it.
     """
     if isinstance(config.sampler, InProcess):
-        return CachedSampler(
-            learner.student, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=sampling_precision(learner)
-        )
+        return in_process_sampler(learner.student, report, learner)
     if several():
         raise ConfigError(
             "A served student takes its weights from one process, and several train. Start one process, or sample in process: "
@@ -102,6 +101,13 @@ def student_sampler(config: RunConfig, report: PreflightReport, learner: Learner
     if (sampling := sampling_of(config.recipe.rollouts)) is not None:
         sampler.require(sampling)
     return sampler
+
+
+def in_process_sampler(student: LanguageModel, report: PreflightReport, learner: Learner) -> CachedSampler:
+    """Samples from the student or a copy of it, in the arithmetic in which the student writes."""
+    return CachedSampler(
+        student, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=sampling_precision(learner)
+    )
 
 
 def _teacher_sampler(teacher: Teacher | Served, report: PreflightReport) -> Sampler:

@@ -171,6 +171,48 @@ _ROLLOUT = _family(
         "Share of the step's responses, whoever wrote them, that the verifier calls right.",
     ),
     ("reward", "Reward", "", "up", "Mean reward of the step's responses, over those that the verifier applies to."),
+    (
+        "staleness_mean_steps",
+        "Staleness",
+        "steps",
+        "none",
+        "Optimiser steps between the student that wrote a response and the one that is trained on it, mean over responses.",
+    ),
+    ("staleness_max_steps", "Largest staleness", "steps", "none", "The same of the oldest response of the step."),
+)
+
+_PIPELINE = _family(
+    "pipeline",
+    (
+        "rollout_seconds",
+        "Waiting for responses",
+        "seconds",
+        "down",
+        "Training stood still until the step's responses were written. Large values: writing is the slowest stage, or the "
+        "staleness is too small to hide it.",
+    ),
+    (
+        "teacher_seconds",
+        "Waiting for the teacher",
+        "seconds",
+        "down",
+        "After that, training stood still until they were judged and scored. Large values: the teacher is the slowest stage.",
+    ),
+    (
+        "update_seconds",
+        "Waiting for an update",
+        "seconds",
+        "none",
+        "The writer stood still until the student was new enough to write the step's responses. Large values: training or the "
+        "teacher is the slowest stage.",
+    ),
+    (
+        "queue_steps",
+        "Queue",
+        "steps",
+        "none",
+        "Later steps whose responses lay ready when training asked for this one's.",
+    ),
 )
 
 _TERM = _family(
@@ -311,7 +353,8 @@ _EVAL = _family(
 )
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_SERVING, *_TRAIN, *_TIME)
+    metric.name: metric
+    for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_SERVING, *_TRAIN, *_TIME, *_PIPELINE)
 }
 """By name, in the order of the documentation."""
 
@@ -325,6 +368,7 @@ FAMILIES: dict[str, str] = {
     "serving": "Models behind a server",
     "train": "The optimiser step",
     "time": "Where the time goes",
+    "pipeline": "Who waits for whom, where writing, scoring and training work at the same time",
 }
 """What the metrics of a family have in common."""
 

@@ -70,6 +70,19 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AsynchronousSettings:
+    """Whether writing, scoring and training work at the same time."""
+
+    staleness: int = 0
+    """Optimiser steps by which the student may be ahead of whoever wrote a response. 0 takes turns; `s` keeps at most `s + 1`
+    steps on their way, each with a copy of the trained weights until it is written."""
+
+    def __post_init__(self) -> None:
+        if self.staleness < 0:
+            raise ConfigError(f"asynchronous.staleness must be at least 0 (0 takes turns), got {self.staleness!r}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointSettings:
     """When the state is saved."""
 
