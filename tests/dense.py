@@ -395,6 +395,11 @@ def advantage(
             kept = p.argsort(descending=True)[: k or len(p)]
             p, q = p[kept] / p[kept].sum(), q[kept] / q[kept].sum()
             return value + part.coefficient * (p * (p / q).log()).sum()
+        case o.TopKLBaseline(k=k):
+            p, q = student[row].exp(), teacher[row].exp()
+            order = q.argsort(descending=True)
+            p, q = (torch.cat([side[order[:k]], side[order[k:]].sum().unsqueeze(0)]) for side in (p, q))
+            return value + part.coefficient * (p * (p / q).log()).sum()
         case o.BatchMean():
             return value - mean(rows)
         case o.LeaveOneOut():

@@ -240,6 +240,22 @@ def test_a_teacher_that_gives_its_top_entries_equals_a_whole_one_on_that_support
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
+def test_a_teacher_that_gives_its_top_entries_has_bounds_of_its_forward_kl_among_the_statistics():
+    given = dense.problem()
+    _, teacher = dense.tables(given)
+    top = teacher.topk(4, dim=-1)
+    sampled = teacher.gather(-1, given.batch.token.unsqueeze(-1)).squeeze(-1)
+    served = replace(given, teachers={"teacher": TopKSignal(ids=top.indices, log_probs=top.values, sampled=sampled)})
+    found = dense.evaluate([o.Term(name="loss", signal=o.ScoreFunction())], served, statistics=True).statistics
+    whole = dense.evaluate([o.Term(name="loss", signal=o.ScoreFunction())], given, statistics=True).statistics[
+        "forward_kl_nats"
+    ]
+    lower, error = found["forward_kl_lower_nats"], found["forward_kl_error_nats"]
+    assert bool((lower <= whole + 1e-12).all())
+    assert bool((whole <= lower + error + 1e-12).all())
+    assert found["forward_kl_nats"].isnan().all()
+
+
 def test_a_teacher_that_gives_sampled_tokens_equals_a_whole_one_for_a_score_function():
     given = dense.problem()
     _, teacher = dense.tables(given)

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from tutelage.types import Author, StepBatch
 
-_MEANS = ("reverse_kl_nats", "forward_kl_nats", "student_entropy_nats", "teacher_entropy_nats")
+_MEANS = (
+    "reverse_kl_nats",
+    "forward_kl_nats",
+    "forward_kl_lower_nats",
+    "forward_kl_error_nats",
+    "student_entropy_nats",
+    "teacher_entropy_nats",
+)
 
 
 def signal_metrics(batch: StepBatch, statistics: Mapping[str, Float[Tensor, " row"]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tutelage.math.bounds import forward_kl_bounds
 from tutelage.math.divergences import expectation, forward_kl, reverse_kl
 from tutelage.math.slopes import both_kls
 from tutelage.objectives.panels import Budget, Temperatures, walk
@@ -21,7 +22,8 @@ STATISTICS = (
     "reverse_kl_nats",
 )
 """Per-row statistics; the teacher's whole distribution is needed for its entropy and the divergences, NaN without it, and
-NaN where it could not teach."""
+NaN where it could not teach. A teacher that gives its likeliest entries only has `forward_kl_lower_nats`, the smallest forward
+KL that it can have, and `forward_kl_error_nats`, by how much it can be larger, beside these."""
 
 
 def blank(
@@ -45,6 +47,11 @@ def describe(found: dict[str, Float[Tensor, " row"]], rows: slice, view: Rows, t
         found[name][rows] = torch.where(taught, values, torch.nan).to(found[name])
 
     note("teacher_log_prob", theirs.sampled)
+    if theirs.top_ids is not None and theirs.top_log_probs is not None:
+        lower, upper = forward_kl_bounds(view.student.detach(), theirs.top_ids, theirs.top_log_probs.to(view.student))
+        for name, values in (("forward_kl_lower_nats", lower), ("forward_kl_error_nats", upper - lower)):
+            found.setdefault(name, torch.full_like(found["teacher_log_prob"], torch.nan))
+            note(name, values)
     if theirs.log_probs is None:
         return
     note("teacher_entropy_nats", -expectation(theirs.probabilities, theirs.log_probs))

@@ -63,4 +63,4 @@ class Control:
             )
 
     def _post(self, path: str, body: Any = None, **parameters: str) -> Any:
-        return self._transport.post(path, body, again=False, **parameters)
+        return self._transport.post(path, body, again=False, parameters=parameters)

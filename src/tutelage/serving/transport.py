@@ -84,7 +84,13 @@ class Transport:
         return self._persist(partial(self._try, "GET", path, None, parameters), path)
 
     def post(
-        self, path: str, body: Any = None, *, again: bool = True, stop: threading.Event | None = None, **parameters: str
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        again: bool = True,
+        stop: threading.Event | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> Any:
         """The parsed reply to a body; None where the reply is empty.
 
@@ -100,7 +106,7 @@ class Transport:
             Refused: The server refuses.
         """
         tries = self._patience.retries if again else 0
-        return self._persist(partial(self._try, "POST", path, body, parameters), path, retries=tries, stop=stop)
+        return self._persist(partial(self._try, "POST", path, body, parameters or {}), path, retries=tries, stop=stop)
 
     def each(self, path: str, bodies: Sequence[Any], read: Callable[[int, Any], Found]) -> list[Found]:
         """Replies to many bodies, read, in the order of the bodies, so many at a time as the settings allow.

@@ -53,6 +53,22 @@ _SIGNAL = _family(
         "KL(teacher || student), mean over the tokens of the step. Large where the student misses what the teacher writes.",
     ),
     (
+        "forward_kl_lower_nats",
+        "Forward KL, at least",
+        "nats",
+        "down",
+        "The smallest KL(teacher || student) that a teacher of which only the likeliest entries are known can have, mean over "
+        "tokens.",
+    ),
+    (
+        "forward_kl_error_nats",
+        "Forward KL, error",
+        "nats",
+        "down",
+        "By how much KL(teacher || student) can be larger than that at most, mean over tokens; proved, not estimated. It falls "
+        "with the number of entries that the server gives.",
+    ),
+    (
         "student_entropy_nats",
         "Student entropy",
         "nats",
