@@ -35,8 +35,8 @@ def table() -> str:
     hardware = result["environment"]["hardware"]
     said = (
         f"{result['sequences']} responses of {result['tokens']} tokens, a tiny model, float32, servers and client on one "
-        f"machine with {hardware['cpus']} processors and {hardware['memory_gib']} GiB that other work shared. Largest "
-        f"difference to the local teacher {result['teacher_gap_nats']:.1e} nats, mean difference after handing weights over "
-        f"{result['sync_gap_nats']:.1e}."
+        f"machine with {hardware['cpus']} processors and {hardware['memory_gib']} GiB that other work kept busy at the time. "
+        f"Largest difference to the local teacher {result['teacher_gap_nats']:.1e} nats, mean difference after handing weights "
+        f"over {result['sync_gap_nats']:.1e}."
     )
     return f"{markdown_table(['', 'seconds, median', 'range'], rows)}\n\n{said}"
