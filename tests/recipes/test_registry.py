@@ -29,6 +29,7 @@ KNOBS = {
     "student_prefers": "likely",
     "skip_first": ("<",),
     "environment": "tools.py:reply",
+    "chosen_by": "teacher",
 }
 """Another value than the default, where one less or one more does not do."""
 

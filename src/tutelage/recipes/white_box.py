@@ -169,11 +169,7 @@ VOPD = Card(
     ),
     knobs=(
         Knob(name="baseline_k", default="100", meaning="likeliest entries in the baseline; 0 takes all, of the student's"),
-        Knob(
-            name="chosen_by",
-            default="'student'",
-            meaning="whose likeliest entries; `teacher` keeps the rest as one event, which a served teacher can give",
-        ),
+        Knob(name="chosen_by", default="'student'", meaning="whose entries; `teacher`: with the rest as one event (served)"),
         responses(1),
         LENGTH,
     ),

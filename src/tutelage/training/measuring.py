@@ -92,6 +92,7 @@ def measure_step(
             extra=extra,
         )
         for name, values in part.items():
-            found[name][rows] = values
+            # bounds are known only where a teacher gave its likeliest entries
+            found.setdefault(name, torch.full_like(found["student_log_prob"], torch.nan))[rows] = values
     student.model.train(training)
     return found

@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_a_worker_that_dies_is_replaced_and_its_message_says_why(echo):
     assert (found[0], found[2]) == ("", "")
 
 
+@pytest.fixture
+def _heard():
+    """Interrupts arrive, also in a job that was started in the background, which ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heard")
 def test_an_interrupt_ends_the_workers_and_hands_on_nothing_more(echo, tmp_path):
     pid_file, answers = tmp_path / "pid", list[object]()
 
