@@ -1,9 +1,12 @@
+from collections.abc import Callable
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
 import pytest
 
 from tutelage.data import load as load_data
+from tutelage.errors import ConfigError
 from tutelage.lab.pretrain import Pretraining, pretrain, write_problems
 from tutelage.lab.tasks import chain
 from tutelage.lab.tiny_models import Shape
@@ -16,15 +19,16 @@ from tutelage.types import Example
 SMALL = Pretraining(shape=Shape(), num_steps=30, prompts_per_step=16, num_problems=64, learning_rate=1e-2)
 
 
-def learn(folder: Path, name: str) -> None:
+def learn(folder: Path, name: str, settings: Pretraining = SMALL, accuracy_of: Callable[[Path], float] | None = None) -> None:
     pretrain(
         folder,
-        SMALL,
+        settings,
         lessons=chain.problems(SMALL.num_problems, seed=0),
         characters=chain.CHARACTERS,
         max_response_tokens=chain.MAX_RESPONSE_TOKENS,
         seed=0,
         name=name,
+        accuracy_of=accuracy_of,
     )
 
 
@@ -65,3 +69,24 @@ def test_the_model_has_learnt_the_format_and_loads_as_a_student(model: Path, tmp
 def test_the_same_settings_give_the_same_weights(model: Path, tmp_path: Path):
     learn(tmp_path, "again")
     assert (tmp_path / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("wanted", "step"), [(0.0, 10), (0.4, 10), (0.6, 20), (0.9, 30), (1.0, 30)])
+def test_a_model_that_stops_at_an_accuracy_is_the_checkpoint_nearest_to_it(tmp_path: Path, wanted: float, step: int):
+    seen = dict[int, bytes]()
+
+    def judge(model: Path) -> float:  # a third after each ten of the thirty steps
+        steps = int(model.parent.name.removeprefix("step-"))
+        seen[steps] = (model / "model.safetensors").read_bytes()
+        return steps / SMALL.num_steps
+
+    learn(tmp_path, "stopped", replace(SMALL, accuracy=wanted, check_every=10), judge)
+    assert (tmp_path / "model.safetensors").read_bytes() == seen[step]
+    assert len(set(seen.values())) == len(seen)
+
+
+def test_an_accuracy_that_nobody_judges_or_that_is_none_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="nobody judges"):
+        learn(tmp_path, "unjudged", replace(SMALL, accuracy=0.5))
+    with pytest.raises(ConfigError, match=r"0\.\.1, got 40"):
+        replace(SMALL, accuracy=40.0)

@@ -10,7 +10,7 @@ from tutelage.data import DataSource
 from tutelage.errors import CheckpointError
 from tutelage.evaluation import EvaluationResult, EvaluationSettings
 from tutelage.lab.pretrain import Pretraining, write_problems
-from tutelage.lab.tasks import HELD_OUT_SEED, Split, Task, chain, make, seed_of
+from tutelage.lab.tasks import ACCURACY, HELD_OUT_SEED, Split, Task, chain, make, seed_of
 from tutelage.models import ModelSource
 from tutelage.recipes import Recipe
 from tutelage.recipes.baselines import sft
@@ -21,8 +21,6 @@ from tutelage.tracking.report import write_report
 from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
 
 _LOG = logging.getLogger(__name__)
-
-ACCURACY = "eval/greedy_accuracy_fraction"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

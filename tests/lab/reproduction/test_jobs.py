@@ -78,12 +78,12 @@ def test_a_knob_that_the_recipe_lacks_is_refused():
 def test_every_method_writes_the_same_number_of_responses(n):
     asked = job("opd", n=n)
     recipe, _ = recipe_of(asked, TASK, MODELS)
-    assert prompts_per_step(asked, recipe) * n == asked.responses_per_step == 32
+    assert prompts_per_step(asked, recipe) * n == asked.responses_per_step == TASK.budget.prompts_per_step
 
 
 def test_a_group_larger_than_the_step_is_refused():
     with pytest.raises(ConfigError, match="Turn its n down"):
-        prompts_per_step(job("opd"), opd("t", n=64))
+        prompts_per_step(job("opd"), opd("t", n=2 * TASK.budget.prompts_per_step))
 
 
 def test_the_kind_of_estimator_is_read_off_the_terms():

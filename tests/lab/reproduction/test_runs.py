@@ -45,14 +45,14 @@ def result(tiny) -> Result:
     return Result.of_json(worker.answer({"job": job().as_json()})["result"])
 
 
-def test_the_curve_has_the_start_and_each_quarter_of_the_run(result: Result):
+def test_the_curve_has_the_start_the_end_and_what_lies_between(result: Result):
     assert result.failed is None
     assert result.curve is not None
-    assert [point.step for point in result.curve.points] == [0, 1, 2, 3, 4]
+    assert [point.step for point in result.curve.points] == [0, 2, 4]
     tokens = [point.tokens for point in result.curve.points]
     assert tokens == sorted(set(tokens))
     assert [point.trained for point in result.curve.points] == tokens, "a divergence acts on every token that was written"
-    assert 4 <= result.curve.points[1].tokens <= 4 * TASK.max_response_tokens
+    assert 8 <= result.curve.points[1].tokens <= 8 * TASK.max_response_tokens
 
 
 def test_what_is_recorded_hangs_together(result: Result):
@@ -62,7 +62,7 @@ def test_what_is_recorded_hangs_together(result: Result):
     assert end.accuracy == pytest.approx(result.correct.count("1") / len(result.correct), abs=1e-4)
     assert end.interval[0] <= end.accuracy <= end.interval[1]
     assert end.coverage is not None
-    assert [point.coverage for point in result.curve.points[:-1]] == [None] * 4
+    assert [point.coverage for point in result.curve.points[:-1]] == [None, None]
     assert min(end.reverse_kl, end.forward_kl, end.entropy) > 0.0
     assert 1.0 <= end.length <= TASK.max_response_tokens
     assert set(end.slices) == {str(len(e.prompt)) for e in TASK.problems(12, seed=tasks.HELD_OUT_SEED, split="held_out")}

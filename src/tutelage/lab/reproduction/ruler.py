@@ -4,7 +4,7 @@ A recipe's teacher may be the student itself, or absent; its divergences would s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,11 +12,7 @@ from tutelage.evaluation import EvaluationResult, EvaluationSettings
 from tutelage.evaluation.metrics import wilson_interval
 from tutelage.lab.pretrain import write_problems
 from tutelage.lab.reproduction.curves import Point
-from tutelage.lab.tasks import HELD_OUT_SEED, Task
-from tutelage.models import ModelSource
-from tutelage.objectives import CrossEntropy, Term
-from tutelage.recipes import Recipe
-from tutelage.rollouts.sources import EnvironmentRollouts, Sampling, StudentRollouts
+from tutelage.lab.tasks import HELD_OUT_SEED, Task, judged
 from tutelage.run.api import evaluate
 from tutelage.run.config import RunConfig
 from tutelage.teachers.parts import ModelTeacher
@@ -97,22 +93,9 @@ def read(
 
 
 def _config(student: Path, teacher: Path, task: Task, examples: Sequence[Example], file: Path, samples: int) -> RunConfig:
-    sampling = Sampling(max_new_tokens=task.max_response_tokens)
-    return RunConfig(
-        recipe=Recipe(
-            name="ruler",
-            rollouts=StudentRollouts(sampling=sampling)
-            if task.environment is None
-            else EnvironmentRollouts(environment=task.environment, sampling=sampling),
-            terms=(Term(name="cross_entropy", signal=CrossEntropy()),),
-            teacher=ModelTeacher(model=str(teacher)),
-        ),
-        student=ModelSource(path=str(student)),
-        data=write_problems(file, examples),
-        verifier=task.verifier,
-        evaluation=EvaluationSettings(num_prompts=0, samples=samples, written=0),
-        device="cpu",
-    )
+    evaluation = EvaluationSettings(num_prompts=0, samples=samples, written=0)
+    config = judged(student, task, write_problems(file, examples), evaluation)
+    return replace(config, recipe=replace(config.recipe, teacher=ModelTeacher(model=str(teacher))))
 
 
 def _by_teacher(examples: Sequence[Example], roles: Sequence[str]) -> dict[str, list[Example]]:

@@ -28,7 +28,7 @@ from tutelage.tracking import RunFolder, events
 from tutelage.training import checkpoint
 from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
 
-EVALUATIONS = 4
+EVALUATIONS = 3
 """Evaluations after the first step; the last one at the end."""
 _WARMUP_SHARE = 0.1
 

@@ -110,6 +110,6 @@ TASK = Task(
     problems=problems,
     lessons=lessons,
     teachers={"teacher": replace(chain.TEACHER, num_steps=200)},
-    student=replace(chain.STUDENT, num_steps=120, prompts_per_step=32),
+    student=replace(chain.STUDENT, num_steps=300, prompts_per_step=32, accuracy=0.4),
     budget=Budget(),
 )

@@ -41,13 +41,13 @@ class Lessons(Protocol):
 class Budget:
     """Sizes of one run on a task, so that full reverse KL takes about half a minute on one core."""
 
-    num_prompts: int = 128
+    num_prompts: int = 256
     """Problems that a student is distilled on; every method reads the same ones."""
     num_held_out: int = 256
     """Problems for the accuracy."""
-    num_steps: int = 200
+    num_steps: int = 60
     """Optimiser steps."""
-    prompts_per_step: int = 32
+    prompts_per_step: int = 64
     responses_per_prompt: int = 1
     """Of methods that ask for no group; those that do divide `prompts_per_step` by their group's size."""
 

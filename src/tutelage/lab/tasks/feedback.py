@@ -88,7 +88,7 @@ TASK = Task(
     problems=problems,
     lessons=lessons,
     teachers={"teacher": replace(chain.TEACHER, num_steps=450)},
-    student=replace(chain.STUDENT, num_steps=560, prompts_per_step=32),
+    student=replace(chain.STUDENT, num_steps=800, prompts_per_step=32, accuracy=0.4),
     budget=Budget(),
     context_template=CONTEXT,
 )

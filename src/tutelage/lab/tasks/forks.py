@@ -94,6 +94,6 @@ TASK = Task(
     problems=problems,
     lessons=lessons,
     teachers={"teacher": replace(chain.TEACHER, num_steps=320)},
-    student=replace(chain.STUDENT, num_steps=300, prompts_per_step=32),
+    student=replace(chain.STUDENT, num_steps=700, prompts_per_step=32, accuracy=0.4),
     budget=Budget(),
 )

@@ -90,6 +90,6 @@ TASK = Task(
     problems=problems,
     lessons=lessons,
     teachers={"teacher": replace(chain.TEACHER, num_steps=360)},
-    student=replace(chain.STUDENT, num_steps=150, prompts_per_step=32),
+    student=replace(chain.STUDENT, num_steps=300, prompts_per_step=32, accuracy=0.3),
     budget=Budget(),
 )

@@ -69,6 +69,14 @@ TASK = Task(
     problems=problems,
     lessons=lessons,
     teachers={"teacher": replace(chain.TEACHER, num_steps=400, prompts_per_step=4, num_problems=1600)},
-    student=replace(chain.STUDENT, shape=chain.TEACHER.shape, num_steps=187, prompts_per_step=4, num_problems=748),
-    budget=Budget(num_prompts=64, num_held_out=64, num_steps=30, prompts_per_step=8),
+    student=replace(
+        chain.STUDENT,
+        shape=chain.TEACHER.shape,
+        num_steps=300,
+        prompts_per_step=4,
+        num_problems=1200,
+        accuracy=0.4,
+        check_every=4,
+    ),
+    budget=Budget(num_prompts=64, num_held_out=48, num_steps=20, prompts_per_step=8),
 )

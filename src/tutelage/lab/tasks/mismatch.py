@@ -47,6 +47,6 @@ TASK = Task(
     problems=chain.problems,
     lessons=lessons,
     teachers={"teacher": chain.TEACHER},
-    student=chain.STUDENT,
+    student=chain.TASK.student,
     budget=Budget(),
 )

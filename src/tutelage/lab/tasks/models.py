@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -9,10 +10,13 @@ from tutelage.errors import ConfigError, nearest
 from tutelage.lab.cache import kept
 from tutelage.lab.pretrain import pretrain
 from tutelage.lab.tasks.base import Task
+from tutelage.lab.tasks.judging import greedy_accuracy
 from tutelage.types import Example
 
 HELD_OUT_SEED = 0
 """Held-out problems are the same in every comparison."""
+_NUM_JUDGED = 128
+"""Problems by which a model is judged that stops at an accuracy: held-out ones, drawn by its own seed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +65,7 @@ def make(task: Task, role: str, *, seed: int, fresh: bool = False) -> Made:
             max_response_tokens=task.max_response_tokens,
             seed=draw,
             name=f"{task.name}, {role}",
+            accuracy_of=partial(greedy_accuracy, task=task, num_problems=_NUM_JUDGED, seed=draw),
         )
         taken.append(perf_counter() - began)
 

@@ -76,7 +76,7 @@ TASK = Task(
     problems=problems,
     lessons=lessons,
     teachers={"teacher": chain.TEACHER},
-    student=replace(chain.STUDENT, num_steps=260, prompts_per_step=32),
+    student=replace(chain.STUDENT, num_steps=400, prompts_per_step=32, accuracy=0.6),
     budget=Budget(),
     slices=slice_of,
 )
