@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tutelage.math.bounds import forward_kl_bounds
@@ -34,6 +34,20 @@ def blank(
     return {name: torch.full((batch.num_rows,), torch.nan, dtype=dtype, device=batch.token.device) for name in names}
 
 
+def fill(
+    found: dict[str, Float[Tensor, " row"]],
+    name: str,
+    rows: slice | Int[Tensor, " _"],
+    values: Float[Tensor, " _"],
+    *,
+    total: int,
+) -> None:
+    """Write a statistic of some of `total` rows; one that nobody gave before is NaN at the others."""
+    if name not in found:
+        found[name] = values.new_full((total,), torch.nan)
+    found[name][rows] = values.to(found[name])
+
+
 @torch.no_grad()
 def describe(found: dict[str, Float[Tensor, " row"]], rows: slice, view: Rows, teacher: str) -> None:
     """Fill in the statistics of some rows."""
@@ -44,14 +58,13 @@ def describe(found: dict[str, Float[Tensor, " row"]], rows: slice, view: Rows, t
     taught = view.batch.taught_by(teacher)
 
     def note(name: str, values: Float[Tensor, " row"]) -> None:
-        found[name][rows] = torch.where(taught, values, torch.nan).to(found[name])
+        fill(found, name, rows, torch.where(taught, values, torch.nan), total=len(found["student_log_prob"]))
 
     note("teacher_log_prob", theirs.sampled)
     if theirs.top_ids is not None and theirs.top_log_probs is not None:
         lower, upper = forward_kl_bounds(view.student.detach(), theirs.top_ids, theirs.top_log_probs.to(view.student))
-        for name, values in (("forward_kl_lower_nats", lower), ("forward_kl_error_nats", upper - lower)):
-            found.setdefault(name, torch.full_like(found["teacher_log_prob"], torch.nan))
-            note(name, values)
+        note("forward_kl_lower_nats", lower)
+        note("forward_kl_error_nats", upper - lower)
     if theirs.log_probs is None:
         return
     note("teacher_entropy_nats", -expectation(theirs.probabilities, theirs.log_probs))

@@ -16,6 +16,7 @@ from tutelage.models import LanguageModel
 from tutelage.objectives import Evaluation, Temperatures, Term, evaluate, plan
 from tutelage.objectives.fused import Budget
 from tutelage.objectives.plan import Plan, measures_needed, statistics_needed
+from tutelage.objectives.statistics import fill
 from tutelage.training.measuring import Signals, groups, measure_step, padded_tokens, select, student_states
 from tutelage.training.processes import add_up_gradients, gather
 from tutelage.training.schedule import learning_rate
@@ -210,8 +211,7 @@ def _combine(
     statistics: dict[str, Tensor] = {}
     for rows, part in parts:
         for name, values in part.statistics.items():
-            whole = statistics.setdefault(name, values.new_full((batch.num_rows,), torch.nan))
-            whole[rows] = values
+            fill(statistics, name, rows, values, total=batch.num_rows)
     return Update(
         loss=sum(losses.values()), terms=losses, weights=weights, gradient_norm=norm, learning_rate=rate, statistics=statistics
     )

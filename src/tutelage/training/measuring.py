@@ -11,7 +11,7 @@ from tutelage.models import LanguageModel
 from tutelage.models.row_states import microbatches, row_states
 from tutelage.objectives import Temperatures, measure
 from tutelage.objectives.fused import Budget
-from tutelage.objectives.statistics import blank
+from tutelage.objectives.statistics import blank, fill
 from tutelage.types import StepBatch, TeacherSignal
 from tutelage.weighting import RowStatistic
 
@@ -92,7 +92,6 @@ def measure_step(
             extra=extra,
         )
         for name, values in part.items():
-            # bounds are known only where a teacher gave its likeliest entries
-            found.setdefault(name, torch.full_like(found["student_log_prob"], torch.nan))[rows] = values
+            fill(found, name, rows, values, total=batch.num_rows)
     student.model.train(training)
     return found

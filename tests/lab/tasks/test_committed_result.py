@@ -43,9 +43,9 @@ def test_teachers_know_the_task_and_students_have_room(runs: dict[str, dict[str,
     assert 0.05 < greedy(runs, task, "student") < 0.7
 
 
-@pytest.mark.parametrize("task", ["chain", "forks", "feedback", "format"])
+@pytest.mark.parametrize("task", ["chain", "forks", "feedback"])
 def test_plain_distillation_helps_where_nothing_is_wrong_with_the_teacher(runs: dict[str, dict[str, Any]], task: str):
-    assert greedy(runs, task, "distilled") > greedy(runs, task, "student") + 0.05
+    assert greedy(runs, task, "distilled") > greedy(runs, task, "student") + 0.1
 
 
 def test_a_noisy_teacher_is_wrong_and_unsure_on_its_class_alone_and_the_student_follows_it(runs: dict[str, dict[str, Any]]):
@@ -102,6 +102,12 @@ def test_a_part_of_the_students_right_values_is_lost_to_format(runs: dict[str, d
     special = runs["format"]["special"]
     assert special["teacher_right_values_lost"] < 0.1
     assert special["student_right_values_lost"] > 0.3
+
+
+def test_plain_distillation_restores_the_format_before_it_teaches_much_else(runs: dict[str, dict[str, Any]]):
+    special = runs["format"]["special"]
+    assert special["distilled_right_values_lost"] < 0.1
+    assert greedy(runs, "format", "distilled") > greedy(runs, "format", "student") + 0.05
 
 
 def test_the_agents_teacher_finds_its_way_and_the_student_sometimes(runs: dict[str, dict[str, Any]]):

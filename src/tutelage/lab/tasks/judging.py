@@ -1,6 +1,7 @@
 """How a task's verifier judges what a model writes by itself."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tutelage.data import DataSource
@@ -13,6 +14,7 @@ from tutelage.recipes import Recipe
 from tutelage.rollouts.sources import EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.run.api import evaluate
 from tutelage.run.config import RunConfig
+from tutelage.types import Example
 
 ACCURACY = "eval/greedy_accuracy_fraction"
 
@@ -36,9 +38,8 @@ def judged(model: Path, task: Task, problems: DataSource, evaluation: Evaluation
     )
 
 
-def greedy_accuracy(model: Path, task: Task, *, num_problems: int, seed: int) -> float:
-    """Share of held-out problems to which a model's likeliest response is right, in 0..1."""
-    examples = task.problems(num_problems, seed=seed, split="held_out")
+def greedy_accuracy(model: Path, task: Task, examples: Sequence[Example]) -> float:
+    """Share of some problems of a task to which a model's likeliest response is right, in 0..1."""
     with tempfile.TemporaryDirectory(prefix="tutelage-") as scratch:
         problems = write_problems(Path(scratch) / "problems.jsonl", examples)
         found = evaluate(judged(model, task, problems, EvaluationSettings(num_prompts=0, samples=0, written=0)))

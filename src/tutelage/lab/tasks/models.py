@@ -65,7 +65,7 @@ def make(task: Task, role: str, *, seed: int, fresh: bool = False) -> Made:
             max_response_tokens=task.max_response_tokens,
             seed=draw,
             name=f"{task.name}, {role}",
-            accuracy_of=partial(greedy_accuracy, task=task, num_problems=_NUM_JUDGED, seed=draw),
+            accuracy_of=partial(greedy_accuracy, task=task, examples=task.problems(_NUM_JUDGED, seed=draw, split="held_out")),
         )
         taken.append(perf_counter() - began)
 
