@@ -18,8 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, final
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from tutelage import recipes
 from tutelage.evaluation import EvaluationSettings
@@ -31,9 +29,7 @@ from tutelage.run.api import train
 from tutelage.run.assembly import Assembled, assemble, prompt_order
 from tutelage.run.config import RunConfig
 from tutelage.teachers import Scorer
-from tutelage.teachers.contexts import Attempt
-from tutelage.teachers.parts import Context
-from tutelage.teachers.scorer import Reader, Scored, TeacherPrompt
+from tutelage.teachers.scorer import Scored, TeacherReading
 from tutelage.tracking.environment import describe
 from tutelage.training import loop
 from tutelage.training.loop import Parts, StepRecord
@@ -45,7 +41,7 @@ from tutelage.training.settings import (
     TrainingSettings,
 )
 from tutelage.training.teaching import Teaching
-from tutelage.types import Capability, Example, StepBatch
+from tutelage.types import Capability, StepBatch
 
 TASK = "chain"
 TEACHER_SEED = 0
@@ -70,24 +66,10 @@ class SlowScorer:
         """As the teacher."""
         return self._whole.provides
 
-    def reader(self, example: Example) -> Reader:
+    @property
+    def reading(self) -> TeacherReading:
         """As the teacher."""
-        return self._whole.reader(example)
-
-    def prompt(
-        self,
-        example: Example,
-        *,
-        read_by_student: Int[Tensor, " prompt"],
-        attempt: Attempt | None = None,
-        context: Context | None = None,
-    ) -> TeacherPrompt:
-        """As the teacher."""
-        return self._whole.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
-
-    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
-        """As the teacher."""
-        return self._whole.prompts(batch)
+        return self._whole.reading
 
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """As the teacher, later."""

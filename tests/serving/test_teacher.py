@@ -86,7 +86,7 @@ def test_a_served_teacher_says_what_the_same_model_says_in_this_process(server, 
 def test_prompts_are_those_of_the_teacher_in_process(server, served_model):
     batch = StepBatch.of(rollouts_of(served_model.tokenizer))
     served, local = scorer(part_of(server, context=CONTEXT)), in_process(served_model, CONTEXT)
-    for mine, theirs in zip(served.prompts(batch), local.prompts(batch), strict=True):
+    for mine, theirs in zip(served.reading.prompts(batch), local.reading.prompts(batch), strict=True):
         assert mine.reason == theirs.reason
         assert (mine.token_ids is None) == (theirs.token_ids is None)
         if mine.token_ids is not None:

@@ -50,7 +50,7 @@ def test_the_default_teaches_who_names_nobody_and_without_one_the_row_is_named(m
     batch = step(make_rollout, None, "algebra")
     found = scorer(RoutedTeacher(experts=PARTS, default="geometry"), models)
     assert set(found.score(batch).signal.which[batch.rollout == 0].tolist()) == {1}
-    assert found.reader(batch.rollouts[0].example) is models["geometry"]
+    assert found.reading.reader(batch.rollouts[0].example) is models["geometry"]
     with pytest.raises(DataError, match="Example '0' names the teacher None"):
         scorer(RoutedTeacher(experts=PARTS), models).score(batch)
 

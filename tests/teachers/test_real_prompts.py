@@ -46,7 +46,7 @@ def test_question_and_solution_stand_whole_in_the_teachers_turn(make_model, qwen
     teacher = self_teacher(student, ReferenceSolution())
     for problem in problems:
         own = chat.render(qwen3, problem.prompt)
-        read = teacher.prompt(problem, read_by_student=torch.tensor(own))
+        read = teacher.reading.prompt(problem, read_by_student=torch.tensor(own))
         text = qwen3.decode(read.token_ids.tolist())
         assert text.startswith("<|im_start|>user\n" + problem.prompt[0]["content"])
         assert problem.solution in text
@@ -57,7 +57,7 @@ def test_question_and_solution_stand_whole_in_the_teachers_turn(make_model, qwen
 def test_a_short_allowance_keeps_the_beginning_and_the_result_of_a_real_solution(make_model, qwen3, problems):
     teacher = self_teacher(make_model(tokenizer=qwen3, rows=VOCAB), ReferenceSolution(max_context_tokens=24))
     problem = max(problems, key=lambda problem: len(problem.solution or ""))
-    read = teacher.prompt(problem, read_by_student=torch.tensor([0]))
+    read = teacher.reading.prompt(problem, read_by_student=torch.tensor([0]))
     text = qwen3.decode(read.token_ids.tolist())
     assert problem.prompt[0]["content"] in text
     assert problem.solution not in text

@@ -282,7 +282,7 @@ def _evaluator(
         return None
     teacher = teacher.direct if isinstance(teacher, Cached) else teacher  # held-out responses do not come again
     measurable = teacher is not None and any(
-        teacher.prompt(prompt.example, read_by_student=prompt.token_ids).token_ids is not None for prompt in prompts
+        teacher.reading.prompt(prompt.example, read_by_student=prompt.token_ids).token_ids is not None for prompt in prompts
     )
     if teacher is not None and not measurable:
         _LOG.warning("No held-out prompt has what the teacher's context shows, so divergences are not evaluated.")

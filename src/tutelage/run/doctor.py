@@ -141,7 +141,7 @@ def _mean(values: Tensor, chosen: Bool[Tensor, " row"]) -> float | None:
 def _teacher_side(run: Assembled, prompts: Sequence[Prompt]) -> tuple[str | None, dict[str, int]]:
     if run.teacher is None:
         return None, {}
-    read = [run.teacher.prompt(prompt.example, read_by_student=prompt.token_ids) for prompt in prompts]
+    read = [run.teacher.reading.prompt(prompt.example, read_by_student=prompt.token_ids) for prompt in prompts]
     first = read[0].token_ids
-    text = None if first is None else run.teacher.reader(prompts[0].example).tokenizer.decode(first.tolist())
+    text = None if first is None else run.teacher.reading.reader(prompts[0].example).tokenizer.decode(first.tolist())
     return text, dict(Counter(prompt.reason for prompt in read))

@@ -133,14 +133,14 @@ def _hint(source: AnyRollouts, teacher: Scorer) -> Callable[[Prompt], list[int] 
     context = ReferenceSolution(column=source.hint_column)
 
     def read(prompt: Prompt) -> list[int] | None:
-        found = teacher.prompt(prompt.example, read_by_student=prompt.token_ids, context=context)
+        found = teacher.reading.prompt(prompt.example, read_by_student=prompt.token_ids, context=context)
         return None if found.token_ids is None else found.token_ids.tolist()
 
     return read
 
 
 def _read_by(teacher: Scorer, prompt: Prompt) -> list[int]:
-    read = teacher.prompt(prompt.example, read_by_student=prompt.token_ids)
+    read = teacher.reading.prompt(prompt.example, read_by_student=prompt.token_ids)
     if read.token_ids is None:
         raise DataError(
             f"The teacher cannot write to example {prompt.example.id!r} ({read.reason}), but the recipe lets it write. Fill "

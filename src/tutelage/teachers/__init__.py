@@ -4,7 +4,7 @@ from tutelage.teachers.assembly import build, template_options
 from tutelage.teachers.cached import Cached
 from tutelage.teachers.experts import Experts
 from tutelage.teachers.in_process import Teacher
-from tutelage.teachers.scorer import Reader, Scored, Scorer, TeacherPrompt
+from tutelage.teachers.scorer import Reader, Scored, Scorer, TeacherPrompt, TeacherReading
 from tutelage.teachers.weights import TeacherWeights
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Scorer",
     "Teacher",
     "TeacherPrompt",
+    "TeacherReading",
     "TeacherWeights",
     "build",
     "template_options",

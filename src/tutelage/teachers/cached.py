@@ -12,10 +12,8 @@ from torch import Tensor
 from tutelage.errors import CacheError, TeacherError
 from tutelage.models.language_model import LanguageModel
 from tutelage.scores import Entry, Request, ScoreStore, key_of
-from tutelage.teachers.context_parts import Context
-from tutelage.teachers.contexts import Attempt
 from tutelage.teachers.keeping import entries_of, signal_of
-from tutelage.teachers.scorer import Reader, Scored, Scorer, TeacherPrompt
+from tutelage.teachers.scorer import Scored, Scorer, TeacherPrompt, TeacherReading
 from tutelage.types import Capability, Example, FullSignal, Head, SampledSignal, StepBatch, TopKSignal
 
 _LOG = logging.getLogger(__name__)
@@ -78,24 +76,10 @@ class Cached:
         """What the kept scores can give."""
         return _PROVIDES[self._cache.request.kind]
 
-    def reader(self, example: Example) -> Reader:
-        """Who reads an example."""
-        return self._teacher.reader(example)
-
-    def prompt(
-        self,
-        example: Example,
-        *,
-        read_by_student: Int[Tensor, " prompt"],
-        attempt: Attempt | None = None,
-        context: Context | None = None,
-    ) -> TeacherPrompt:
-        """The ids that the teacher reads before a response."""
-        return self._teacher.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
-
-    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
-        """The ids that the teacher reads before each response of a step."""
-        return self._teacher.prompts(batch)
+    @property
+    def reading(self) -> TeacherReading:
+        """The teacher's own."""
+        return self._teacher.reading
 
     @torch.no_grad()
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
@@ -110,7 +94,7 @@ class Cached:
             NumericsError: A score of the teacher is not a number.
             CacheError: The cache cannot be read, or, where it must, keeps nothing.
         """
-        prompts = self._teacher.prompts(batch)
+        prompts = self.reading.prompts(batch)
         asked = range(len(prompts)) if only is None else sorted(only)
         readable = [index for index in asked if prompts[index].token_ids is not None]
         if asked and not readable:

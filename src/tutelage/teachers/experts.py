@@ -12,23 +12,21 @@ from tutelage.teachers.context_parts import Context
 from tutelage.teachers.contexts import Attempt
 from tutelage.teachers.in_process import Teacher
 from tutelage.teachers.parts import RoutedTeacher
-from tutelage.teachers.scorer import Scored, TeacherPrompt
+from tutelage.teachers.scorer import Reader, Scored, TeacherPrompt, TeacherReading
 from tutelage.types import Example, FullSignal, RoutedSignal, StepBatch
 
 
 @final
-class Experts:
-    """Asks each expert about the rollouts of its own examples only."""
+class ReadingByExpert:
+    """Each example as its own expert reads it."""
 
-    provides = RoutedSignal.provides
-
-    def __init__(self, part: RoutedTeacher, experts: Mapping[str, Teacher]) -> None:
-        """Keep the experts, by the names that the part gives them."""
+    def __init__(self, part: RoutedTeacher, experts: Mapping[str, TeacherReading]) -> None:
+        """Keep what the experts read, by the names that the part gives them."""
         self._part, self._experts = part, dict(experts)
 
-    def reader(self, example: Example) -> LanguageModel:
-        """The model that reads an example."""
-        return self._experts[self._part.expert_of(example)].model
+    def reader(self, example: Example) -> Reader:
+        """Of the example's expert."""
+        return self._experts[self._part.expert_of(example)].reader(example)
 
     def prompt(
         self,
@@ -46,6 +44,18 @@ class Experts:
         """The ids that each rollout's expert reads before the response."""
         read = {name: expert.prompts(batch) for name, expert in self._experts.items()}
         return [read[self._part.expert_of(rollout.example)][index] for index, rollout in enumerate(batch.rollouts)]
+
+
+@final
+class Experts:
+    """Asks each expert about the rollouts of its own examples only."""
+
+    provides = RoutedSignal.provides
+
+    def __init__(self, part: RoutedTeacher, experts: Mapping[str, Teacher]) -> None:
+        """Keep the experts, by the names that the part gives them."""
+        self._part, self._experts = part, dict(experts)
+        self.reading = ReadingByExpert(part, {name: expert.reading for name, expert in experts.items()})
 
     @torch.no_grad()
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:

@@ -10,11 +10,10 @@ from torch import Tensor
 from tutelage.models.language_model import LanguageModel
 from tutelage.models.row_states import microbatches, row_states
 from tutelage.teachers.context_parts import Context
-from tutelage.teachers.contexts import Attempt
 from tutelage.teachers.reading import Reading, Render
-from tutelage.teachers.scorer import Scored, TeacherPrompt
+from tutelage.teachers.scorer import Scored
 from tutelage.teachers.weights import TeacherWeights
-from tutelage.types import Example, FullSignal, Head, StepBatch
+from tutelage.types import FullSignal, Head, StepBatch
 
 
 @final
@@ -47,7 +46,7 @@ class Teacher:
             autocast: Arithmetic of the forward where it is not that of the weights: a self teacher must compute as the
                 student does, or the two differ by rounding alone.
         """
-        self._weights, self._reading = weights, Reading(weights.model, context=context, render=render)
+        self._weights, self.reading = weights, Reading(weights.model, context=context, render=render)
         self._vocab, self._microbatch_tokens, self._autocast = vocab, microbatch_tokens, autocast
 
     @property
@@ -59,10 +58,6 @@ class Teacher:
     def head(self) -> Head:
         """What the hidden states of its signals enter, detached."""
         return _detached(self.model.head(self._vocab))
-
-    def reader(self, example: Example) -> LanguageModel:
-        """The model that reads an example."""
-        return self.model
 
     def update(self, student: LanguageModel) -> None:
         """Follow the student after an optimiser step, as the recipe says."""
@@ -80,28 +75,6 @@ class Teacher:
         """
         self._weights.load_state_dict(state)
 
-    def prompt(
-        self,
-        example: Example,
-        *,
-        read_by_student: Int[Tensor, " prompt"],
-        attempt: Attempt | None = None,
-        context: Context | None = None,
-    ) -> TeacherPrompt:
-        """The ids that this teacher reads before a response to an example.
-
-        Args:
-            example: A row of the data set.
-            read_by_student: Ids of the student's own prompt.
-            attempt: The response, where it is known.
-            context: Another one than the teacher's own, for a second try.
-        """
-        return self._reading.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
-
-    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
-        """The ids that this teacher reads before each response of a step; none for one that its window has no room for."""
-        return self._reading.prompts(batch)
-
     @torch.no_grad()
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """The teacher's distribution at every row of a step, detached.
@@ -116,9 +89,9 @@ class Teacher:
             TeacherError: Not one rollout can be taught although the context lies in the data; the message counts the reasons.
                 A context that depends on the step may be missing everywhere: then no row is taught.
         """
-        prompts = self.prompts(batch)
+        prompts = self.reading.prompts(batch)
         reasons = tuple(prompt.reason for prompt in prompts)
-        readable = self._reading.readable(prompts, only)
+        readable = self.reading.readable(prompts, only)
         taught = torch.zeros(len(prompts), dtype=torch.bool, device=batch.rollout.device)
         taught[list(readable)] = True
         head = self.head

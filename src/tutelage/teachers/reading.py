@@ -29,8 +29,11 @@ class Reading:
             context: What only the teacher reads.
             render: The teacher's side of a prompt; none reads the ids that the student read, as they are.
         """
-        self.reader = reader
-        self._context, self._render = context, render
+        self._reader, self._context, self._render = reader, context, render
+
+    def reader(self, example: Example) -> Reader:
+        """The same one for every example."""
+        return self._reader
 
     def prompt(
         self,
@@ -40,7 +43,7 @@ class Reading:
         attempt: Attempt | None = None,
         context: Context | None = None,
     ) -> TeacherPrompt:
-        """See `Scorer.prompt`."""
+        """See `TeacherReading.prompt`."""
         result = build(context or self._context, example, count_tokens=self._count_tokens, attempt=attempt)
         if result.prompt is None:
             return TeacherPrompt(token_ids=None, reason=result.reason)
@@ -81,10 +84,10 @@ class Reading:
         return found
 
     def _fit(self, prompt: TeacherPrompt, rollout: Rollout) -> TeacherPrompt:
-        limit = self.reader.max_context
+        limit = self._reader.max_context
         if prompt.token_ids is None or limit is None or len(prompt.token_ids) + len(rollout.response_ids) <= limit:
             return prompt
         return TeacherPrompt(token_ids=None, reason="skipped:prompt and response exceed the teacher's context window")
 
     def _count_tokens(self, text: str) -> int:
-        return len(self.reader.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self._reader.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -55,13 +55,8 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class Scorer(Protocol):
-    """Scores the tokens of a step under its own prompt: one model, several, a served one, or a cache of what one said."""
-
-    @property
-    def provides(self) -> frozenset[Capability]:
-        """What its signals can give."""
-        ...
+class TeacherReading(Protocol):
+    """The teacher's side of the prompts: one reader's, several, each of its own examples, or none that has any weights."""
 
     def reader(self, example: Example) -> Reader:
         """Who reads an example."""
@@ -87,6 +82,21 @@ class Scorer(Protocol):
 
     def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
         """The same for each rollout of a step, where the context may depend on what the others wrote."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores the tokens of a step under its own prompt: one model, several, a served one, or a cache of what one said."""
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        """What its signals can give."""
+        ...
+
+    @property
+    def reading(self) -> TeacherReading:
+        """What it reads before a response."""
         ...
 
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:

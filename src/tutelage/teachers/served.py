@@ -5,19 +5,15 @@ from math import log
 from typing import Any, final
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from tutelage.errors import ServerError, TeacherError
 from tutelage.models.language_model import LanguageModel
 from tutelage.serving import VLLM, Scores, Transport
 from tutelage.serving.agreement import canary_ids, require_same_tokenizer
-from tutelage.teachers.context_parts import Context
-from tutelage.teachers.contexts import Attempt
 from tutelage.teachers.parts import ServedTeacher
 from tutelage.teachers.reading import Reading, Render
-from tutelage.teachers.scorer import Scored, TeacherPrompt
-from tutelage.types import Capability, Example, SampledSignal, StepBatch, TopKSignal
+from tutelage.teachers.scorer import Scored
+from tutelage.types import Capability, SampledSignal, StepBatch, TopKSignal
 
 
 def connect(part: ServedTeacher) -> VLLM:
@@ -50,7 +46,7 @@ class Served:
             ServerError: Answers about the same tokens differ by more than rounding, or the server gives none.
         """
         self.client, self._reader, self._k, self._vocab = client, reader, part.k, vocab
-        self._reading = Reading(reader, context=part.context, render=render)
+        self.reading = Reading(reader, context=part.context, render=render)
         require_same_tokenizer(client, reader.tokenizer, name=reader.name, option="--recipe.teacher.model")
         asked = canary_ids(reader.tokenizer, vocab=vocab, most=client.max_scored_tokens)
         self._canary, self.replica_gap_nats = client.self_test(asked, k=part.k, tolerance_nats=part.tolerance_nats)
@@ -65,25 +61,6 @@ class Served:
         """The served model's tokenizer and shape; its weights are not here."""
         return self._reader
 
-    def reader(self, example: Example) -> LanguageModel:
-        """The served model's tokenizer and shape."""
-        return self._reader
-
-    def prompt(
-        self,
-        example: Example,
-        *,
-        read_by_student: Int[Tensor, " prompt"],
-        attempt: Attempt | None = None,
-        context: Context | None = None,
-    ) -> TeacherPrompt:
-        """The ids that the teacher reads before a response."""
-        return self._reading.prompt(example, read_by_student=read_by_student, attempt=attempt, context=context)
-
-    def prompts(self, batch: StepBatch) -> list[TeacherPrompt]:
-        """The ids that the teacher reads before each response of a step; none for one that the server has no room for."""
-        return self._reading.prompts(batch)
-
     @torch.no_grad()
     def score(self, batch: StepBatch, *, only: Collection[int] | None = None) -> Scored:
         """What the server says at every row of a step.
@@ -97,8 +74,8 @@ class Served:
                 entries lie outside of the ids that both sides share.
             ServerError: The server fails, gives a reply that is not what was asked for, or is no longer the same one.
         """
-        prompts = self.prompts(batch)
-        readable = self._reading.readable(prompts, only)
+        prompts = self.reading.prompts(batch)
+        readable = self.reading.readable(prompts, only)
         sequences = [[*ids.tolist(), *batch.rollouts[index].response_ids.tolist()] for index, ids in readable.items()]
         first = [len(ids) for ids in readable.values()]
         found = self.client.score(sequences, first=first, k=self._k, canary=self._canary)
