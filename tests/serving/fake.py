@@ -16,6 +16,8 @@ import torch
 from tutelage.models import LanguageModel, ModelSource, load
 
 Fault = Callable[["Reply"], None]
+ENGINE = ("/init_weight_transfer_engine", "/start_weight_update", "/update_weights", "/finish_weight_update")
+"""What a server answers that was started with a weight-transfer engine."""
 
 
 class Reply:
@@ -47,12 +49,15 @@ class FakeServer:
         max_model_len: int | None = 128,
         developer: bool = False,
         extension: str | None = None,
+        engine: str | None = None,
     ) -> None:
         self.model, self.name, self.max_logprobs, self.max_model_len = model, name, max_logprobs, max_model_len
         self.faults: deque[Fault | None] = deque()
         self.always: Fault | None = None
         self.processed, self.drops_cache = True, True
-        self.developer, self.extension = developer, extension
+        self.developer, self.extension, self.engine = developer, extension, engine
+        self.worker: Callable[[str, Any], tuple[int, Any]] | None = None
+        """Carries out the weight-transfer engine's requests."""
         self.keeps: Callable[[LanguageModel, LanguageModel], None] | None = None
         """What a plain reload leaves of the old model in the new one."""
         self.requests: list[tuple[str, Any]] = []
@@ -95,7 +100,13 @@ class FakeServer:
             case "/v1/completions":
                 return self._complete(request)
             case "/server_info" if self.developer:
-                return 200, {"vllm_config": {"parallel_config": {"worker_extension_cls": self.extension}}}
+                engine = None if self.engine is None else {"backend": self.engine}
+                parallel = {"worker_extension_cls": self.extension}
+                return 200, {"vllm_config": {"parallel_config": parallel, "weight_transfer_config": engine}}
+            case "/get_world_size" if self.developer:
+                return 200, {"world_size": 1}
+            case path if self.worker is not None and path in ENGINE:
+                return self.worker(path, request)
             case "/pause" | "/resume" if self.developer:
                 return 200, {"status": path}
             case "/collective_rpc" if self.developer:

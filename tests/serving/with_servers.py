@@ -8,6 +8,7 @@ The command finds addresses and folders in TUTELAGE_SERVERS, as JSON.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,7 +35,11 @@ def main(server_python: str, command: list[str]) -> int:
         tokenizer = make_tokenizer("0123456789+=;ab\n", chat=True)
         make_model(folder / "teacher", tokenizer=tokenizer, shape=Shape(**SHAPE, tie=False, initial_std=0.3), seed=2)
         make_model(folder / "student", tokenizer=tokenizer, shape=Shape(**SHAPE, tie=True, initial_std=0.2), seed=1)
-        extra = {"teacher": (), "student": ("--logprobs-mode", "processed_logprobs", "--worker-extension-cls", EXTENSION)}
+        install_plugin(folder / "plugin")
+        extra = {
+            "teacher": ("--weight-transfer-config", '{"backend": "nccl"}'),
+            "student": ("--logprobs-mode", "processed_logprobs", "--worker-extension-cls", EXTENSION),
+        }
         ports = {role: free_port() for role in extra}
         started = {role: start(server_python, folder / role, ports[role], extra[role]) for role in extra}
         try:
@@ -49,6 +54,15 @@ def main(server_python: str, command: list[str]) -> int:
         finally:
             for process in started.values():
                 stop(process)
+
+
+def install_plugin(folder: Path) -> None:
+    """What a package with an entry point leaves when it is installed, so that the servers find `gloo_engine`."""
+    about = folder / "gloo_engine-0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: gloo-engine\nVersion: 0\n")
+    (about / "entry_points.txt").write_text("[vllm.general_plugins]\ngloo_engine = gloo_engine:register\n")
+    shutil.copy(Path(__file__).with_name("gloo_engine.py"), folder)
 
 
 def free_port() -> int:
@@ -66,7 +80,7 @@ def start(server_python: str, model: Path, port: int, extra: tuple[str, ...]) ->
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(SOURCE),  # for the worker extension
+        "PYTHONPATH": f"{SOURCE}{os.pathsep}{model.parent / 'plugin'}",  # for the worker extension and the engine
     }
     command = [
         server_python,

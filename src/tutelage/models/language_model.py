@@ -168,10 +168,24 @@ class LanguageModel:
         """Write the model and the tokenizer in Hugging Face format; an adapter is merged in, and kept beside in `adapter`."""
         if self.is_adapted:
             self.model.save_pretrained(folder / "adapter")
-            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
-        else:
-            self.model.save_pretrained(folder)
+        self._merged().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def checkpoint_tensors(self) -> dict[str, Tensor]:
+        """The tensors that `save` writes, by the names that it gives them, where they lie; tied ones come once."""
+        # transformers does these steps inside of `save_pretrained` only, on their way to a file
+        from transformers.core_model_loading import revert_weight_conversion
+        from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+        merged = self._merged()
+        state = {name: whole(tensor.detach()) for name, tensor in merged.state_dict().items()}
+        for name in merged._keys_to_ignore_on_save or ():
+            state.pop(name, None)
+        return revert_weight_conversion(merged, remove_tied_weights_from_state_dict(state, merged))
+
+    def _merged(self) -> Any:
+        """The transformers model, with an adapter merged into a copy of it."""
+        return copy.deepcopy(self.model).merge_and_unload() if self.is_adapted else self.model
 
     @torch.no_grad()
     def require_known_head(self) -> None:

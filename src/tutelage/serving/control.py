@@ -1,9 +1,10 @@
-"""Giving a server new weights: pause, reload from a folder, forget what the old ones computed, go on.
+"""Giving a server new weights: pause, change them, forget what the old ones computed, go on.
 
 These calls exist on servers that are started with `VLLM_SERVER_DEV_MODE=1`. They are for servers of one's own: whoever can
 reach the address can use them.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
@@ -25,10 +26,13 @@ class Control:
         Raises:
             ServerError: It was not started for this.
         """
-        self._transport = transport
+        self._transport, self.url = transport, transport.url
         try:
-            found = transport.get("/server_info", config_format="json")
-            self.extended = found["vllm_config"]["parallel_config"]["worker_extension_cls"] == EXTENSION
+            found = transport.get("/server_info", config_format="json")["vllm_config"]
+            self.extended = found["parallel_config"]["worker_extension_cls"] == EXTENSION
+            engine = found.get("weight_transfer_config")
+            self.engine: str | None = None if engine is None else engine["backend"]
+            """Name of the weight-transfer engine that it was started with."""
         except (Refused, KeyError, TypeError) as error:
             raise ServerError(
                 f"{transport.url} does not let its weights be changed. Start it with VLLM_SERVER_DEV_MODE=1 in its "
@@ -38,29 +42,51 @@ class Control:
         self._method = "reload_and_rebuild" if self.extended else "reload_weights"
 
     def load(self, folder: Path) -> None:
-        """Have the server read its weights from a folder and drop every cache of the old ones.
+        """Have the server read its weights from a folder; see `exchange`.
+
+        Raises:
+            ServerError: See `exchange`.
+        """
+        body = {"method": self._method, "kwargs": {"weights_path": str(folder.resolve())}}
+        self.exchange(lambda: self.post("/collective_rpc", body))
+
+    def exchange(self, change: Callable[[], object]) -> None:
+        """Pause the server, change its weights, and drop every cache of the old ones.
 
         Requests that are under way are finished first, with the old weights. Afterwards the server goes on, also where this
         failed: then with unknown weights, which must not be used.
 
         Raises:
-            ServerError: The server failed, or its prefix cache could not be dropped.
+            ServerError: The server or the change failed, or its prefix cache could not be dropped.
         """
-        self._post("/pause", mode="wait")
+        self.post("/pause", mode="wait")
         try:
-            self._post("/collective_rpc", {"method": self._method, "kwargs": {"weights_path": str(folder.resolve())}})
-            reply = self._post("/reset_prefix_cache")
+            change()
+            reply = self.post("/reset_prefix_cache")
         except ServerError:
             with suppress(ServerError):  # why the weights could not be changed matters more
-                self._post("/resume")
+                self.post("/resume")
             raise
-        self._post("/resume")
+        self.post("/resume")
         if not isinstance(reply, dict) or reply.get("success") is not True:
             raise ServerError(
-                f"{self._transport.url} kept its prefix cache of the old weights ({reply!r}): responses would begin with what "
+                f"{self.url} kept its prefix cache of the old weights ({reply!r}): responses would begin with what "
                 "those computed. Does somebody else use this server? Start it for this run alone, or with "
                 "--no-enable-prefix-caching."
             )
 
-    def _post(self, path: str, body: Any = None, **parameters: str) -> Any:
+    def get(self, path: str) -> Any:
+        """The reply to a question about the server.
+
+        Raises:
+            ServerError: There is none.
+        """
+        return self._transport.get(path)
+
+    def post(self, path: str, body: Any = None, **parameters: str) -> Any:
+        """The reply to a request that is made once.
+
+        Raises:
+            ServerError: The server failed.
+        """
         return self._transport.post(path, body, again=False, parameters=parameters)
