@@ -11,6 +11,7 @@ from tests.pairs import Pair, make_pair
 
 from tutelage import recipes
 from tutelage.cli.main import main
+from tutelage.data import DataSource
 from tutelage.errors import ConfigError, TeacherError
 from tutelage.objectives import ForwardKL, ReverseKL, Term, TopK
 from tutelage.recipes.replay import lightning
@@ -22,6 +23,7 @@ from tutelage.run.precomputing import precompute
 from tutelage.scores import ERROR_NATS, ScoreCache
 from tutelage.teachers import Teacher
 from tutelage.teachers.parts import ModelTeacher
+from tutelage.tracking import events
 from tutelage.types import StepBatch, TopKSignal
 
 TOP = TopK(k=6, chosen_by="teacher")
@@ -116,6 +118,44 @@ def test_a_second_run_with_the_same_folder_asks_for_nothing_and_ends_at_the_same
     second = api.train(config_of(pair, tmp_path / "two", recipe, scores))
     assert sum(asked) == 8
     assert same(first, second)
+
+
+def use(result) -> list[tuple[float, float]]:
+    """What each step logged about the cache: the share that was found, and how many were asked."""
+    steps = [event.metrics for event in events.read(result.folder / "metrics.jsonl") if event.kind == "train"]
+    return [(metrics["cache/found_fraction"], metrics["cache/asked_responses"]) for metrics in steps]
+
+
+def test_every_step_says_what_was_found_and_how_many_were_asked(pair, tmp_path):
+    recipe, scores = fixed(pair, on(ForwardKL(support=TOP))), ScoreCache(folder=str(tmp_path / "scores"))
+    cold = api.train(config_of(pair, tmp_path / "cold", recipe, scores))
+    assert use(cold) == [(0.0, 4.0), (0.0, 4.0), (1.0, 0.0), (1.0, 0.0)], "two epochs over eight responses, four a step"
+    warm = api.train(config_of(pair, tmp_path / "warm", recipe, scores))
+    assert use(warm) == [(1.0, 0.0)] * 4
+    shard = min((tmp_path / "scores").rglob("*.parquet"))
+    shard.unlink()
+    again = api.train(config_of(pair, tmp_path / "again", recipe, scores))
+    assert use(again) == use(cold)[:1] + use(warm)[:3], "each shard holds one step's responses"
+    without = api.train(config_of(pair, tmp_path / "without", recipe, None))
+    assert "cache/" not in (without.folder / "metrics.jsonl").read_text()
+
+
+def test_teachers_behind_one_cache_are_counted_together(pair, tmp_path):
+    """Two teachers, one with half of the responses kept before: eight lookups a step, of which a quarter is found."""
+    recipe = recipes.Recipe(
+        name="two",
+        rollouts=DatasetRollouts(max_tokens=6),
+        teacher=ModelTeacher(model=str(pair.teacher)),
+        references={"other": ModelTeacher(model=str(pair.student))},
+        terms=(*on(ForwardKL(support=TOP)), replace(on(ForwardKL(support=TOP))[0], name="second", teacher="other")),
+    )
+    scores = ScoreCache(folder=str(tmp_path / "scores"))
+    half = config_of(pair, tmp_path / "half", fixed(pair, on(ForwardKL(support=TOP))), scores)
+    api.train(replace(half, data=DataSource(path=str(pair.data), limit=4)))
+    whole = replace(pair.config("lightning", tmp_path / "two"), recipe=recipe, scores=scores, evaluation_data=None)
+    found = use(api.train(whole))
+    assert sum(asked for _, asked in found) == 8 + 4
+    assert sum(share for share, _ in found) == (4 * 8 - 12) / 8
 
 
 def test_other_weights_in_the_teachers_folder_never_hit(pair, tmp_path, asked):

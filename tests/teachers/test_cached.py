@@ -7,7 +7,7 @@ import torch
 
 from tutelage.errors import CacheError, ConfigError, NumericsError, TeacherError
 from tutelage.scores import ERROR_NATS, DiskStore, MemoryStore, Request
-from tutelage.teachers import Scorer, Teacher, build
+from tutelage.teachers import CacheUse, Scorer, Teacher, build
 from tutelage.teachers.cached import Cache, Cached
 from tutelage.teachers.context_parts import ReferenceSolution
 from tutelage.teachers.keeping import keep_head, read_head
@@ -105,6 +105,7 @@ def test_only_what_is_missing_is_asked_and_the_answer_is_the_same_whoever_asked_
     first.score(part)
     found = first.score(whole)
     assert teacher.asked == [[0, 1, 2], [3, 4]]
+    assert found.cache == CacheUse(looked_up=5, found=3, asked=2)
     alone = cached(teacher_of(model), TOP, MemoryStore()).score(whole)
     assert torch.equal(found.signal.ids, alone.signal.ids)
     torch.testing.assert_close(found.signal.log_probs, alone.signal.log_probs, rtol=0, atol=2 * ERROR_NATS)
@@ -116,6 +117,7 @@ def test_a_response_that_comes_twice_in_a_step_is_asked_about_once(make_model, m
     batch = batch_of(make_rollout, ["same", "a", "b", "same"])  # the first and the fourth prompt are the same
     found = cached(teacher, SAMPLED, MemoryStore()).score(batch)
     assert [len(asked) for asked in teacher.asked] == [3]
+    assert found.cache == CacheUse(looked_up=4, found=0, asked=3)
     one, other = (found.signal.sampled[batch.rows_of([index])] for index in (0, 3))
     assert torch.equal(one, other)
     assert found.rows_taught.all()
@@ -126,6 +128,7 @@ def test_rollouts_that_are_not_asked_about_are_neither_taught_nor_scored(make_mo
     found = cached(teacher, SAMPLED, MemoryStore()).score(batch, only=[1])
     assert teacher.asked == [[1]]
     assert torch.equal(found.rows_taught, batch.rollout == 1)
+    assert found.cache == CacheUse(looked_up=1, found=0, asked=1)
 
 
 def test_another_teacher_another_context_and_another_request_never_hit(make_model, make_rollout):

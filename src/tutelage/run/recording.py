@@ -11,6 +11,7 @@ from torch import Tensor
 from tutelage.diagnostics import rollout_metrics, signal_metrics, staleness_metrics
 from tutelage.evaluation import EvaluationResult, Judged
 from tutelage.evaluation.summary import Measurement
+from tutelage.teachers import CacheUse
 from tutelage.tracking import RunFolder, Tracker
 from tutelage.tracking.evaluation_table import write_values
 from tutelage.tracking.progress import RunProgress
@@ -106,6 +107,7 @@ class RunRecorder:
         metrics |= {f"time/{name}_seconds": spent for name, spent in record.seconds.items()}
         if record.taught.injected_fraction is not None:
             metrics["context/injected_fraction"] = record.taught.injected_fraction
+        metrics |= _cache_metrics(record.taught.cache)
         metrics |= record.controls
         for gauge in self._gauges:
             metrics |= gauge()
@@ -159,6 +161,12 @@ class RunRecorder:
             context=context,
             **columns,
         )
+
+
+def _cache_metrics(use: CacheUse | None) -> dict[str, float]:
+    if use is None or use.looked_up == 0:
+        return {}
+    return {"cache/found_fraction": use.found / use.looked_up, "cache/asked_responses": float(use.asked)}
 
 
 def _token_columns(

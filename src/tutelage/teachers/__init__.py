@@ -4,10 +4,11 @@ from tutelage.teachers.assembly import build, template_options
 from tutelage.teachers.cached import Cached
 from tutelage.teachers.experts import Experts
 from tutelage.teachers.in_process import Teacher
-from tutelage.teachers.scorer import Reader, Scored, Scorer, TeacherPrompt, TeacherReading
+from tutelage.teachers.scorer import CacheUse, Reader, Scored, Scorer, TeacherPrompt, TeacherReading
 from tutelage.teachers.weights import TeacherWeights
 
 __all__ = [
+    "CacheUse",
     "Cached",
     "Experts",
     "Reader",

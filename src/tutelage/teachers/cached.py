@@ -13,7 +13,7 @@ from tutelage.errors import CacheError, TeacherError
 from tutelage.models.language_model import LanguageModel
 from tutelage.scores import Entry, Request, ScoreStore, key_of
 from tutelage.teachers.keeping import entries_of, signal_of
-from tutelage.teachers.scorer import Scored, Scorer, TeacherPrompt, TeacherReading
+from tutelage.teachers.scorer import CacheUse, Scored, Scorer, TeacherPrompt, TeacherReading
 from tutelage.types import Capability, Example, FullSignal, Head, SampledSignal, StepBatch, TopKSignal
 
 _LOG = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class Cached:
         keys = {index: self._key(batch, index, prompts[index], rows[index]) for index in readable}
         found = self._cache.store.get(set(keys.values()))
         missing = {key: index for index, key in reversed(keys.items()) if key not in found}
+        kept = sum(key in found for key in keys.values())
         if missing:
             found |= self._ask(batch, missing, rows)
         entries = {index: found[key] for index, key in keys.items() if key in found}
@@ -114,6 +115,7 @@ class Cached:
             signal=signal_of(batch, entries, self._cache.request, rows=rows, vocab=self._cache.vocab, head=head),
             rows_taught=taught[batch.rollout],
             reasons=tuple(prompt.reason for prompt in prompts),
+            cache=CacheUse(looked_up=len(keys), found=kept, asked=len(missing)),
         )
 
     def update(self, student: LanguageModel) -> None:

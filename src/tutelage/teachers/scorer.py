@@ -13,6 +13,23 @@ from tutelage.teachers.contexts import Attempt
 from tutelage.types import Capability, Example, FullSignal, RoutedSignal, SampledSignal, StepBatch, TopKSignal
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheUse:
+    """What a cache saved its teacher."""
+
+    looked_up: int
+    """Responses whose scores were looked for."""
+    found: int
+    """Those whose scores had been kept before."""
+    asked: int
+    """Responses that the teacher was asked about; one that comes twice is asked about once."""
+
+    def __add__(self, other: "CacheUse") -> "CacheUse":
+        return CacheUse(
+            looked_up=self.looked_up + other.looked_up, found=self.found + other.found, asked=self.asked + other.asked
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Scored:
     """What a teacher said about a step."""
@@ -23,6 +40,8 @@ class Scored:
     """False for every row of a rollout that this teacher cannot teach."""
     reasons: tuple[str, ...]
     """One per rollout: `injected:...`, `skipped:...` or `unchanged:...`."""
+    cache: CacheUse | None = None
+    """None where no cache stands before the teacher."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

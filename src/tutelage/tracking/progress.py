@@ -11,7 +11,13 @@ from rich.text import Text
 from tutelage.tracking.registry import describe
 from tutelage.tracking.wording import count, duration, harmless, value
 
-_SHOWN = ("eval/greedy_accuracy_fraction", "signal/reverse_kl_nats", "train/loss_nats", "rollout/truncated_fraction")
+_SHOWN = (
+    "eval/greedy_accuracy_fraction",
+    "signal/reverse_kl_nats",
+    "train/loss_nats",
+    "rollout/truncated_fraction",
+    "cache/found_fraction",
+)
 
 
 @final

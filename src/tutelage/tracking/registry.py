@@ -306,6 +306,26 @@ _SERVING = _family(
     ),
 )
 
+_CACHE = _family(
+    "cache",
+    (
+        "found_fraction",
+        "Found in the score cache",
+        "fraction",
+        "up",
+        "Share of the step's responses whose scores had been kept before, by this run or another; over all teachers behind the "
+        "cache.",
+    ),
+    (
+        "asked_responses",
+        "Asked of the teacher",
+        "responses",
+        "down",
+        "Responses of the step that a teacher behind the cache was asked about. One that comes twice in a step is asked about "
+        "once.",
+    ),
+)
+
 _EVAL = _family(
     "eval",
     (
@@ -370,7 +390,7 @@ _EVAL = _family(
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_SERVING, *_TRAIN, *_TIME, *_PIPELINE)
+    for metric in (*_EVAL, *_SIGNAL, *_ROLLOUT, *_TERM, *_CONTEXT, *_CONTROL, *_SERVING, *_CACHE, *_TRAIN, *_TIME, *_PIPELINE)
 }
 """By name, in the order of the documentation."""
 
@@ -382,6 +402,7 @@ FAMILIES: dict[str, str] = {
     "context": "Privileged context",
     "control": "Rules that move a setting or the weights",
     "serving": "Models behind a server",
+    "cache": "Scores that were kept",
     "train": "The optimiser step",
     "time": "Where the time goes",
     "pipeline": "Who waits for whom, where writing, scoring and training work at the same time",

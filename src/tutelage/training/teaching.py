@@ -1,7 +1,9 @@
 """The teachers' side of a step: supervision for the rows that can have it, counts for those that cannot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, cast, final
 
 import torch
@@ -9,7 +11,7 @@ import torch
 from tutelage.models import LanguageModel
 from tutelage.objectives.compositions import AnyComposition
 from tutelage.recipes.recipe import MAIN_TEACHER
-from tutelage.teachers import Scorer
+from tutelage.teachers import CacheUse, Scorer
 from tutelage.training.measuring import Signals, select
 from tutelage.types import ComposedSignal, FullSignal, StepBatch, TeacherSignal
 
@@ -22,6 +24,8 @@ class Taught:
     signals: Signals
     reasons: tuple[str, ...] = ()
     """What became of the context of the recipe's own teacher, one per rollout of the step; empty without one."""
+    cache: CacheUse | None = None
+    """Of all teachers behind a cache together; None without one."""
 
     @property
     def injected_fraction(self) -> float | None:
@@ -68,13 +72,13 @@ class Teaching:
         taught = {name: found.rows_taught for name, found in scored.items()}
         for name, composition in self._compositions.items():
             taught[name] = torch.stack([taught[part] for part in composition.parts]).all(dim=0)
-        if all(bool(mask.all()) for mask in taught.values()):
-            return Taught(batch=batch, signals=signals, reasons=reasons)
-        batch = replace(batch, taught=taught)
-        if self._keep:
-            return Taught(batch=batch, signals=signals, reasons=reasons)
-        rows = torch.stack(list(taught.values())).any(dim=0).nonzero().squeeze(-1)
-        return Taught(batch=batch.select(rows), signals=select(signals, rows), reasons=reasons)
+        cache = _together([found.cache for found in scored.values()])
+        if not all(bool(mask.all()) for mask in taught.values()):
+            batch = replace(batch, taught=taught)
+            if not self._keep:
+                rows = torch.stack(list(taught.values())).any(dim=0).nonzero().squeeze(-1)
+                batch, signals = batch.select(rows), select(signals, rows)
+        return Taught(batch=batch, signals=signals, reasons=reasons, cache=cache)
 
     def update(self, student: LanguageModel) -> None:
         """Let each teacher move with the student, after an optimiser step."""
@@ -89,3 +93,8 @@ class Teaching:
         """Put every teacher back to where a checkpoint was written."""
         for name, teacher in self.teachers.items():
             teacher.load_state_dict(state[name])
+
+
+def _together(uses: Sequence[CacheUse | None]) -> CacheUse | None:
+    kept = [use for use in uses if use is not None]
+    return reduce(add, kept) if kept else None
