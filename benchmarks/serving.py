@@ -16,6 +16,7 @@ import torch
 
 from tutelage.models import ModelSource, load
 from tutelage.rollouts.sampler_parts import ServedStudent
+from tutelage.rollouts.served_copy import ServedCopy
 from tutelage.rollouts.sources import Sampling
 from tutelage.rollouts.synced import SyncedSampler
 from tutelage.serving import VLLM, Transport
@@ -51,14 +52,14 @@ def main() -> None:
         for one, rows, ids in zip(scored, truth, sequences, strict=True)
     ]
     student = load(ModelSource(path=places["student"]["folder"]), role="student")
-    sampler = SyncedSampler(ServedStudent(url=places["student"]["url"]), student, vocab=22, stop_token_ids=frozenset())
-    gap = sampler.figures()["serving/sync_gap_nats"]
+    copy = ServedCopy(ServedStudent(url=places["student"]["url"]), student, vocab=22, stop_token_ids=frozenset())
+    sampler, gap = SyncedSampler(copy, student), copy.figures()["serving/sync_gap_nats"]
     prompts = [ids[:4] for ids in sequences]
     found = {
         "score_sampled_seconds": timed(lambda: teacher.score(sequences, first=[4] * SEQUENCES, k=0)),
         "score_top_20_seconds": timed(lambda: teacher.score(sequences, first=[4] * SEQUENCES, k=20)),
         "sample_seconds": timed(lambda: sampler.sample(prompts, Sampling(max_new_tokens=TOKENS), seed=0)),
-        "sync_seconds": timed(sampler.sync),
+        "sync_seconds": timed(lambda: copy.hand_over(student)),
     }
     result = {
         "sequences": SEQUENCES,

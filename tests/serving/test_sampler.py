@@ -16,6 +16,7 @@ from tutelage.rollouts import Sampler
 from tutelage.rollouts.drawing import distribution
 from tutelage.rollouts.sampler_parts import ServedStudent
 from tutelage.rollouts.served import ServedSampler
+from tutelage.rollouts.served_copy import ServedCopy
 from tutelage.rollouts.sources import Sampling
 from tutelage.rollouts.synced import SyncedSampler
 from tutelage.run import api
@@ -113,7 +114,7 @@ def student_server(pair, start) -> FakeServer:
 
 def synced(server: FakeServer, student: LanguageModel, **settings) -> SyncedSampler:
     part = ServedStudent(url=server.url, patience=QUICK, **settings)
-    return SyncedSampler(part, student, vocab=19, stop_token_ids=STOPS)
+    return SyncedSampler(ServedCopy(part, student, vocab=19, stop_token_ids=STOPS), student)
 
 
 def move(student: LanguageModel, size: float = 0.3) -> None:
@@ -198,7 +199,7 @@ def test_a_failed_reload_leaves_the_server_going_and_the_sampler_unsynced(pair, 
 
 def test_a_served_student_without_an_address_and_a_tolerance_of_nothing_are_refused(pair):
     with pytest.raises(PreflightError, match=r"--sampler\.url"):
-        SyncedSampler(ServedStudent(), student_of(pair), vocab=19, stop_token_ids=STOPS)
+        ServedCopy(ServedStudent(), student_of(pair), vocab=19, stop_token_ids=STOPS)
     with pytest.raises(ConfigError, match="tolerance_nats > 0"):
         ServedStudent(tolerance_nats=0.0)
 

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from tutelage import recipes
 from tutelage.data import DataSource
 from tutelage.errors import ServerError
+from tutelage.evaluation import EvaluationSettings
 from tutelage.models import LanguageModel, ModelSource, load, load_without_weights
 from tutelage.objectives import ForwardKL, TopK
 from tutelage.rollouts.drawing import distribution
 from tutelage.rollouts.sampler_parts import ServedStudent
 from tutelage.rollouts.served import ServedSampler
+from tutelage.rollouts.served_copy import ServedCopy
 from tutelage.rollouts.sources import Sampling
 from tutelage.rollouts.synced import SyncedSampler
 from tutelage.run import api
@@ -27,7 +29,15 @@ from tutelage.serving.control import Control
 from tutelage.teachers import build
 from tutelage.teachers.parts import ModelTeacher, NoContext, ReferenceSolution, ServedTeacher
 from tutelage.tracking import events
-from tutelage.training.settings import CheckpointSettings, OptimiserSettings, TrainingSettings
+from tutelage.tracking.rollout_table import read_table
+from tutelage.training import checkpoint
+from tutelage.training.settings import (
+    AsynchronousSettings,
+    CheckpointSettings,
+    LoggingSettings,
+    OptimiserSettings,
+    TrainingSettings,
+)
 from tutelage.types import Author, Example, Rollout, StepBatch
 
 pytestmark = [pytest.mark.served, pytest.mark.timeout(600)]
@@ -55,6 +65,11 @@ def teacher() -> LanguageModel:
 @pytest.fixture
 def student() -> LanguageModel:
     return load(ModelSource(path=place("student").folder), role="student")
+
+
+def synced(student: LanguageModel) -> SyncedSampler:
+    part = ServedStudent(url=place("student").url)
+    return SyncedSampler(ServedCopy(part, student, vocab=student.tokenizer_size, stop_token_ids=frozenset({17})), student)
 
 
 def client_of(role: str) -> VLLM:
@@ -141,9 +156,7 @@ SAMPLINGS = {
 @pytest.mark.parametrize("name", list(SAMPLINGS))
 def test_log_probs_of_drawn_tokens_are_those_of_transformers(student, name):
     sampling = SAMPLINGS[name]
-    sampler = SyncedSampler(
-        ServedStudent(url=place("student").url), student, vocab=student.tokenizer_size, stop_token_ids=frozenset({17})
-    )
+    sampler = synced(student)
     found = sampler.sample(PROMPTS * 4, sampling, seed=5)
     again = sampler.sample(PROMPTS * 4, sampling, seed=5)
     for prompt, sample, twin in zip(PROMPTS * 4, found, again, strict=True):
@@ -157,9 +170,7 @@ def test_log_probs_of_drawn_tokens_are_those_of_transformers(student, name):
 
 
 def test_first_tokens_come_as_often_as_their_probabilities_say(student):
-    sampler = SyncedSampler(
-        ServedStudent(url=place("student").url), student, vocab=student.tokenizer_size, stop_token_ids=frozenset({17})
-    )
+    sampler = synced(student)
     draws = 600
     found = sampler.sample([PROMPTS[0]] * draws, Sampling(max_new_tokens=1), seed=11)
     counts = Counter(int(sample.token_ids[0]) for sample in found)
@@ -182,9 +193,7 @@ def moved(student: LanguageModel) -> None:
 
 def test_weights_of_a_tied_model_follow_with_the_worker_extension(student):
     assert student.config.tie_word_embeddings
-    sampler = SyncedSampler(
-        ServedStudent(url=place("student").url), student, vocab=student.tokenizer_size, stop_token_ids=frozenset({17})
-    )
+    sampler = synced(student)
     for _ in range(3):
         moved(student)
         sampler.sample(PROMPTS, Sampling(max_new_tokens=4), seed=0)
@@ -201,15 +210,11 @@ def test_without_the_extension_a_tied_head_stays_old_and_the_run_is_refused(stud
 
     monkeypatch.setattr(Control, "__init__", without_extension)
     with pytest.raises(ServerError, match=r"--worker-extension-cls tutelage\.vllm_worker\.RebuildHead") as caught:
-        SyncedSampler(
-            ServedStudent(url=place("student").url), student, vocab=student.tokenizer_size, stop_token_ids=frozenset({17})
-        )
+        synced(student)
     gap = float(str(caught.value).partition("trainer's by ")[2].partition(" nats")[0])
     assert gap > 0.1
     monkeypatch.undo()
-    SyncedSampler(  # mended: the extension packs the head again
-        ServedStudent(url=place("student").url), student, vocab=student.tokenizer_size, stop_token_ids=frozenset({17})
-    )
+    synced(student)  # mended: the extension packs the head again
 
 
 def config(tmp_path: Path, **changes) -> RunConfig:
@@ -254,6 +259,34 @@ def test_a_run_in_which_both_are_served_logs_a_gap_near_nothing_at_every_step(tm
     assert max(metrics["serving/sync_gap_nats"] for metrics in found) < 1e-5
     assert max(metrics["signal/sampler_gap_nats"] for metrics in found) < 1e-5
     assert max(metrics["serving/teacher_gap_nats"] for metrics in found) < 1e-5
+
+
+def test_a_run_in_which_both_are_served_may_write_a_step_ahead(tmp_path):
+    """Every step's responses are drawn with the weights of the step before, and the server is checked after each exchange."""
+    base = config(
+        tmp_path,
+        sampler=ServedStudent(url=place("student").url),
+        asynchronous=AsynchronousSettings(staleness=1),
+        checkpoints=CheckpointSettings(every=1, keep=4),
+        logging=LoggingSettings(rollouts_every=1),
+    )
+    base = replace(base, evaluation_data=base.data, evaluation=EvaluationSettings(every=1, max_new_tokens=4))
+    result = api.train(replace(base, recipe=replace(base.recipe, teacher=served_teacher())))
+    saved = [one.student for one in checkpoint.whole(result.folder / "checkpoints")]
+    writers = [Path(place("student").folder), *saved]
+    for step in range(3):
+        writer = load(ModelSource(path=str(writers[max(step - 1, 0)])), role="student")
+        for row in read_table(result.folder / "rollouts" / f"step-{step + 1:06d}.parquet"):
+            with torch.no_grad():
+                logits = writer.model(torch.tensor([[*row.prompt_ids, *row.token_ids]])).logits[0, len(row.prompt_ids) - 1 : -1]
+            truth = logits.log_softmax(-1).gather(-1, torch.tensor(row.token_ids).unsqueeze(-1)).squeeze(-1)
+            torch.testing.assert_close(torch.tensor(row.behaviour_log_probs), truth, rtol=0, atol=1e-4)
+    found = [event.metrics for event in events.read(result.folder / "metrics.jsonl") if event.kind == "train"]
+    assert [metrics["rollout/staleness_max_steps"] for metrics in found] == [0.0, 1.0, 1.0]
+    gaps = [metrics["serving/sync_gap_nats"] for metrics in found if "serving/sync_gap_nats" in metrics]
+    assert gaps
+    assert max(gaps) < 1e-5
+    assert found[-1]["signal/sampler_gap_nats"] > 1e-3, "the student that is trained is not the one that wrote"
 
 
 def test_a_teacher_that_writes_can_be_served(teacher):

@@ -23,7 +23,7 @@ from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.recording import Gauge
-from tutelage.run.writing import build_writer, in_process_sampler, student_sampler, write_alone
+from tutelage.run.writing import build_writer, student_samplers, write_alone
 from tutelage.teachers import Cached, Scorer
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.teachers.served import Served, connect
@@ -87,7 +87,7 @@ def assemble(config: RunConfig) -> Assembled:
     """
     torch.manual_seed(config.seed)  # decides the initial weights of adapters and their dropout
     notes = check_recipe(config.recipe, verifier=config.verifier) + check_scores(config)
-    recipe, more = fit_ahead(config.recipe, config.asynchronous, config.sampler)
+    recipe, more = fit_ahead(config.recipe, config.asynchronous)
     config, notes = replace(config, recipe=recipe), (*notes, *more)
     verifier = verifiers.build(config.verifier)
     source = config.recipe.rollouts
@@ -229,9 +229,10 @@ def _build(
     teacher = built.pop(MAIN_TEACHER, None)
     text = _text(student, report)
     read = partial(_prompts, student, wrap=config.wrap_prompts)
-    sampler, staleness = student_sampler(config, report, learner), config.asynchronous.staleness
+    sampler_of, staleness = student_samplers(config, report, learner), config.asynchronous.staleness
     behaviour = BehaviourCopy(student) if staleness else None
-    writes = sampler if behaviour is None else in_process_sampler(behaviour.model, report, learner)
+    sampler = sampler_of(student)
+    writes = sampler if behaviour is None else sampler_of(behaviour.model)
     prompts, held_out_prompts = read(examples), read(held_out)
     controls = dict(recipe.controlled)
     aids = Aids(controls=controls, prompts=prompts, judge=verifier.judge, reply=reply)

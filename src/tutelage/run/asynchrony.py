@@ -5,15 +5,12 @@ from dataclasses import replace
 from tutelage.errors import ConfigError
 from tutelage.objectives import LogRatio, NoRatio, ScoreFunction, Term
 from tutelage.recipes import Recipe
-from tutelage.rollouts.sampler_parts import AnySampler, InProcess
 from tutelage.rollouts.sources import BufferedRollouts, ReplayRollouts
 from tutelage.teachers.parts import Frozen, SelfTeacher
 from tutelage.training.settings import AsynchronousSettings
 
 
-def fit_ahead(
-    recipe: Recipe, settings: AsynchronousSettings, sampler: AnySampler = InProcess()
-) -> tuple[Recipe, tuple[str, ...]]:
+def fit_ahead(recipe: Recipe, settings: AsynchronousSettings) -> tuple[Recipe, tuple[str, ...]]:
     """A recipe for responses that are written before the steps that precede theirs were taken.
 
     Returns:
@@ -21,8 +18,7 @@ def fit_ahead(
         one sentence each.
 
     Raises:
-        ConfigError: A part looks at the student between two steps, or keeps responses for a time of its own; or the student is
-            served.
+        ConfigError: A part looks at the student between two steps, or keeps responses for a time of its own.
     """
     if settings.staleness == 0:
         return recipe, ()
@@ -30,11 +26,6 @@ def fit_ahead(
         raise ConfigError(
             f"Recipe {recipe.name!r} cannot write ahead of training, which asynchronous.staleness = {settings.staleness} asks "
             f"for: {reason}. Set --asynchronous.staleness 0, or choose a recipe without that part."
-        )
-    if not isinstance(sampler, InProcess):
-        raise ConfigError(
-            f"asynchronous.staleness is {settings.staleness} and the student is served: evaluations and the writer would need "
-            "other weights of the one server. Set --asynchronous.staleness 0, or sample in process (--sampler.kind in_process)."
         )
     terms = tuple(_of_present_student(term) for term in recipe.terms)
     changed = [new.name for old, new in zip(recipe.terms, terms, strict=True) if old != new]

@@ -12,6 +12,7 @@ from tutelage.rollouts import Aids, CachedSampler, LockstepSampler, Prompt, Roll
 from tutelage.rollouts.overlap import TopOverlap
 from tutelage.rollouts.sampler_parts import InProcess
 from tutelage.rollouts.served import ServedSampler
+from tutelage.rollouts.served_copy import ServedCopy
 from tutelage.rollouts.sources import AnyRollouts, BestTeacherRollouts, EnvironmentRollouts, Sampling, StudentRollouts
 from tutelage.rollouts.synced import SyncedSampler
 from tutelage.run.config import RunConfig
@@ -83,31 +84,31 @@ def write_alone(
     return RolloutWriter(alone, student=sampler, text=text, seed=seed, aids=aids)
 
 
-def student_sampler(config: RunConfig, report: PreflightReport, learner: Learner) -> Sampler:
-    """Samples from the student as it is, here or on a server.
+def student_samplers(
+    config: RunConfig, report: PreflightReport, learner: Learner
+) -> Callable[[LanguageModel], CachedSampler | SyncedSampler]:
+    """From the student, or a copy of it, to what samples from it as it is: here, or on the one server of all of them.
 
     Raises:
         ConfigError: Several processes train, and each would give the one server its weights.
         ServerError: The server is not fit for it.
     """
     if isinstance(config.sampler, InProcess):
-        return in_process_sampler(learner.student, report, learner)
+        return partial(
+            CachedSampler,
+            vocab=report.vocab,
+            stop_token_ids=report.stop_token_ids,
+            autocast=sampling_precision(learner),
+        )
     if several():
         raise ConfigError(
             "A served student takes its weights from one process, and several train. Start one process, or sample in process: "
             "--sampler.kind in_process."
         )
-    sampler = SyncedSampler(config.sampler, learner.student, vocab=report.vocab, stop_token_ids=report.stop_token_ids)
+    copy = ServedCopy(config.sampler, learner.student, vocab=report.vocab, stop_token_ids=report.stop_token_ids)
     if (sampling := sampling_of(config.recipe.rollouts)) is not None:
-        sampler.require(sampling)
-    return sampler
-
-
-def in_process_sampler(student: LanguageModel, report: PreflightReport, learner: Learner) -> CachedSampler:
-    """Samples from the student or a copy of it, in the arithmetic in which the student writes."""
-    return CachedSampler(
-        student, vocab=report.vocab, stop_token_ids=report.stop_token_ids, autocast=sampling_precision(learner)
-    )
+        copy.require(sampling)
+    return partial(SyncedSampler, copy)
 
 
 def _teacher_sampler(teacher: Teacher | Served, report: PreflightReport) -> Sampler:

@@ -294,9 +294,15 @@ _SERVING = _family(
         "nats",
         "down",
         "Mean distance between the log-probabilities that the served student and the trainer give to the same few tokens, just "
-        "after the server got the trainer's weights. Divergences below it are noise.",
+        "after the server got the trainer's weights; the largest since the step before. Divergences below it are noise.",
     ),
-    ("sync_seconds", "Handing over weights", "seconds", "down", "Wall time of giving the served student new weights."),
+    (
+        "sync_seconds",
+        "Handing over weights",
+        "seconds",
+        "down",
+        "Wall time of giving the served student new weights since the step before, those for evaluations included.",
+    ),
     (
         "teacher_gap_nats",
         "Answers of the teacher",
