@@ -4,6 +4,7 @@ import logging
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,7 +21,7 @@ from tutelage.run import api
 from tutelage.run.assembly import assemble
 from tutelage.run.config import RunConfig
 from tutelage.run.precomputing import precompute
-from tutelage.scores import ERROR_NATS, ScoreCache
+from tutelage.scores import ERROR_NATS, DiskStore, Entry, ScoreCache
 from tutelage.teachers import Teacher
 from tutelage.teachers.parts import ModelTeacher
 from tutelage.tracking import events
@@ -206,11 +207,23 @@ def test_a_run_goes_on_where_scores_cannot_be_kept_and_precompute_says_why_it_do
             else:
                 patch.setattr("tutelage.scores.shards.list_shards", lambda folder: [])
                 patch.setattr("tutelage.scores.store.list_shards", lambda folder: [])
+                patch.setattr("tutelage.scores.store.list_names", lambda folder: [])
             config = config_of(pair, tmp_path / f"run-{remedy}", recipe, ScoreCache(folder=folder))
             assert same(api.train(config), sound)
             assert sum("Scores cannot be kept" in record.message for record in caplog.records) == 1
             with pytest.raises(Exception, match="Scores cannot be kept"):
                 precompute(replace(config, output=str(tmp_path / "unused")))
+
+
+def test_a_folder_in_which_nothing_can_be_merged_is_named_with_the_remedy(tmp_path, capsys, monkeypatch):
+    for number in (1, 2):
+        entry = Entry(teacher="t", request="sampled", tokens=1, sampled=np.zeros(1, dtype=np.float32))
+        DiskStore(tmp_path, max_bytes=1 << 30).put({bytes([number] * 16): entry})
+    monkeypatch.setattr("tutelage.scores.shards.os.fsync", _no_space)
+    assert main(["cache", "merge", str(tmp_path)]) != 0
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "No space left" in line
+    assert "All scores are where they were" in line
 
 
 def _no_space(handle):
@@ -278,6 +291,10 @@ def test_the_command_line_fills_counts_checks_and_trims(pair, tmp_path, capsys):
     counted = json.loads(capsys.readouterr().out)
     assert (counted["responses"], counted["tokens"]) == (24, filled["tokens"])
     assert [teacher["model"] for teacher in counted["teachers"]] == [str(pair.teacher)]
+    assert main(["cache", "merge", str(folder), "--json"]) == 0
+    merged = json.loads(capsys.readouterr().out)
+    assert merged["shards_before"] == counted["shards"] > merged["shards"] == len(list(folder.rglob("*.parquet"))) == 1
+    assert (merged["bytes_before"], merged["bytes"]) == (counted["bytes"], next(folder.rglob("*.parquet")).stat().st_size)
     without_weights(pair)
     assert main(["train", *run, "--scores.mode", "offline", "--output", str(tmp_path / "run")]) == 0
     assert main(["cache", "verify", str(folder)]) == 0

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import ConfigError, nearest
+from tutelage.errors import CacheError, ConfigError, nearest
 from tutelage.scores import DiskStore
 from tutelage.scores.shards import read_columns
 from tutelage.scores.teachers import known_teachers
 
-ACTIONS = ("precompute", "stats", "verify", "prune")
+ACTIONS = ("precompute", "stats", "verify", "merge", "prune")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tutelage cache precompute RECIPE --scores.folder FOLDER [--config FILE] [--SETTING VALUE ...]\n"
         "       tutelage cache stats FOLDER\n"
         "       tutelage cache verify FOLDER [--drop]\n"
+        "       tutelage cache merge FOLDER\n"
         "       tutelage cache prune FOLDER --max-gib SIZE"
     )
     parser.description = (
         "precompute has the teacher score every response of a run whose responses are fixed, so that the run, with the same "
         "settings and --scores.mode offline, loads no teacher. stats counts what a folder holds, verify compares every shard "
-        "with its checksum (and removes damaged ones with --drop), prune removes what was least recently used."
+        "with its checksum (and removes damaged ones with --drop), merge makes few shards of many small ones, prune removes "
+        "what was least recently used."
     )
     parser.add_argument("action", metavar="ACTION", help=f"one of {', '.join(ACTIONS)}")
     parser.add_argument("--drop", action="store_true", help="verify: remove damaged shards")
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one of the four."""
+    """Do one of the five."""
     action, rest = arguments.action, arguments.rest
     if action not in ACTIONS:
         raise ConfigError(f"tutelage cache has no action {action!r}{nearest(action, ACTIONS)}. Actions: {', '.join(ACTIONS)}.")
@@ -64,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             found = store.verify(drop=arguments.drop)
             _tell({**asdict(found), "dropped": len(found.damaged) if arguments.drop else 0}, as_json=arguments.json)
             return 1 if found.damaged and not arguments.drop else 0
+        case "merge":
+            return _merge(store, as_json=arguments.json)
         case _:
             return _prune(store, arguments)
 
@@ -77,6 +81,21 @@ def _precompute(arguments: argparse.Namespace) -> int:
     return _tell(asdict(found), as_json=arguments.json)
 
 
+def _merge(store: DiskStore, *, as_json: bool) -> int:
+    before = store.shards()
+    try:
+        store.merge()
+    except OSError as error:
+        raise CacheError(
+            f"The shards of {str(store.folder)!r} cannot be merged: {error.strerror or error}. All scores are where they were. "
+            "Free some space, or mend the folder's permissions."
+        ) from error
+    after = store.shards()
+    found = {"shards_before": len(before), "shards": len(after)}
+    sizes = {"bytes_before": sum(shard.bytes for shard in before), "bytes": sum(shard.bytes for shard in after)}
+    return _tell(found | sizes, as_json=as_json)
+
+
 def _prune(store: DiskStore, arguments: argparse.Namespace) -> int:
     if arguments.max_gib is None or arguments.max_gib < 0.0:
         raise ConfigError("tutelage cache prune needs the size that may stay: --max-gib SIZE, at least 0.")
@@ -88,7 +107,10 @@ def _stats(store: DiskStore) -> dict[str, Any]:
     shards, known = store.shards(), known_teachers(store.folder)
     responses, tokens = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for shard in shards:
-        columns = read_columns(shard.path, ["teacher", "request", "tokens"])
+        try:
+            columns = read_columns(shard.path, ["teacher", "request", "tokens"])
+        except FileNotFoundError:  # evicted or merged meanwhile
+            continue
         for teacher, request, count in zip(columns["teacher"], columns["request"], columns["tokens"], strict=True):
             responses[teacher, request] += 1
             tokens[teacher, request] += count

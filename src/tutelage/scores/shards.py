@@ -29,6 +29,9 @@ ROWS_AT_ONCE = 64
 ABANDONED_SECONDS = 3600.0
 """Age from which on a temporary file is taken for what somebody left who was killed."""
 
+LISTINGS = 8
+"""How often a folder is listed again that somebody else changes all the time."""
+
 _NAME = re.compile(r"[0-9]{20}-[0-9a-f]{8}-([0-9a-f]{32})\.parquet")
 _TEMPORARY = ".writing"
 _SCHEMA = pa.schema(
@@ -71,9 +74,22 @@ def write_shard(folder: Path, entries: Mapping[bytes, Entry], *, now: float) -> 
     Raises:
         OSError: It could not be written, for example on a full disk; nothing is left behind.
     """
-    content = encode(entries)
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    final = folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}-{digest}.parquet"
+    return write_content(folder, encode(entries), now=now)
+
+
+def write_content(folder: Path, content: bytes, *, now: float, later_than: str = "") -> Shard:
+    """Write a shard's content; see `write_shard`.
+
+    Args:
+        folder: Of the shards.
+        content: From `encode` or `content_of`.
+        now: When it was last used.
+        later_than: Name that the new one follows in their order, whatever this machine's clock says.
+    """
+    digest, written = hashlib.blake2b(content, digest_size=16).hexdigest(), time.time_ns()
+    if later_than:
+        written = max(written, int(later_than[:20]) + 1)
+    final = folder / f"{written:020d}-{secrets.token_hex(4)}-{digest}.parquet"
     write_durably(final, content)
     with suppress(OSError):  # the time of use is a hint, the scores are safe
         os.utime(final, (now, now))
@@ -99,6 +115,30 @@ def write_durably(path: Path, content: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def list_names(folder: Path) -> list[str]:
+    """Names of every shard of a folder, oldest first; none where there is no folder.
+
+    A listing that somebody else changes meanwhile may hold neither a shard that is being removed nor the one that its scores
+    moved to before; two in a row that are alike do.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    names = _listed(folder)
+    for _ in range(LISTINGS):
+        last, names = names, _listed(folder)
+        if names == last:
+            break
+    return names
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
+    except FileNotFoundError:
+        return []
 
 
 def list_shards(folder: Path) -> list[Shard]:
@@ -134,9 +174,14 @@ def is_whole(path: Path) -> bool:
     Raises:
         OSError: It cannot be read.
     """
-    match = _NAME.fullmatch(path.name)
     with path.open("rb") as file:
-        return match is not None and hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest() == match[1]
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest() == digest_in(path.name)
+
+
+def digest_in(name: str) -> str | None:
+    """The checksum that a shard's name holds; None where it is no shard's name."""
+    match = _NAME.fullmatch(name)
+    return match[1] if match is not None else None
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -169,9 +214,14 @@ def read_rows(path: Path, place: int) -> list[Entry]:
 
 def encode(entries: Mapping[bytes, Entry]) -> bytes:
     """Entries by key as the content of a shard: a Parquet file."""
+    return content_of(_table(entries) if entries else _SCHEMA.empty_table())
+
+
+def content_of(table: pa.Table) -> bytes:
+    """Rows of shards as the content of one."""
     buffer = io.BytesIO()
     parquet.write_table(
-        _table(entries) if entries else _SCHEMA.empty_table(),
+        table,
         buffer,
         compression="zstd",
         use_dictionary=["teacher", "request", "hidden_dtype"],  # pyright: ignore[reportArgumentType]  # stubs know flags only

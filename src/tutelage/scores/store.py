@@ -9,16 +9,20 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, Protocol, TypeVar, final, runtime_checkable
+
+import pyarrow as pa
 
 from tutelage.errors import CacheError
 from tutelage.scores.encoding import Entry
+from tutelage.scores.merging import MERGED_BYTES, SHARE_OF_BOUND, copies, groups, read_whole, write_merged
 from tutelage.scores.shards import (
     ROWS_AT_ONCE,
     Shard,
     decode,
     encode,
     is_whole,
+    list_names,
     list_shards,
     read_columns,
     read_rows,
@@ -26,10 +30,16 @@ from tutelage.scores.shards import (
     write_shard,
 )
 
+Listed = TypeVar("Listed", Shard, str)
+
 _LOG = logging.getLogger(__name__)
 
 GROUPS_IN_MEMORY = 64
 """Groups of entries that were read last and are kept decoded."""
+MERGED_AT_ONCE = 64
+"""Small shards that a writer lets gather before it merges them."""
+LOOKS = 8
+"""How often scores are looked for that somebody else is moving meanwhile."""
 
 
 @runtime_checkable
@@ -114,6 +124,7 @@ class DiskStore:
         self._keys: dict[str, list[bytes]] = {}
         self._verified: set[str] = set()
         self._decoded: OrderedDict[tuple[str, int], list[Entry]] = OrderedDict()
+        self._moved, self._may_merge = False, True
         self._lock = threading.RLock()
         remove_abandoned(self._shards, now=clock())
 
@@ -128,13 +139,18 @@ class DiskStore:
             CacheError: The folder is there and cannot be read.
         """
         with self._lock:
-            if any(key not in self._places for key in keys):
-                self._look_again()
             found = dict[bytes, Entry]()
-            for key in keys:
-                while (place := self._places.get(key)) is not None and key not in found:
-                    if (entry := self._read(*place)) is not None:
-                        found[key] = entry
+            for _ in range(LOOKS):
+                self._moved = False
+                wanted = set(keys) - found.keys()
+                if any(key not in self._places for key in wanted):
+                    self._look_again()
+                for key in wanted:
+                    while (place := self._places.get(key)) is not None and key not in found:
+                        if (entry := self._read(*place)) is not None:
+                            found[key] = entry
+                if not self._moved:
+                    break
             return found
 
     def put(self, entries: Mapping[bytes, Entry]) -> None:
@@ -149,6 +165,8 @@ class DiskStore:
             shard = write_shard(self._shards, entries, now=self._clock())
             self._add(shard.name, list(entries))
             self.prune(self.max_bytes, keep=shard.name)
+            with suppress(OSError):  # the scores are safe in many files as well
+                self.merge(at_least=MERGED_AT_ONCE)
 
     def shards(self) -> list[Shard]:
         """All shards, least recently used first.
@@ -156,8 +174,11 @@ class DiskStore:
         Raises:
             CacheError: The folder is there and cannot be read.
         """
+        return self._reading(list_shards)
+
+    def _reading(self, listing: Callable[[Path], list[Listed]]) -> list[Listed]:
         try:
-            return list_shards(self._shards)
+            return listing(self._shards)
         except OSError as error:
             raise CacheError(
                 f"The score cache {str(self.folder)!r} cannot be read: {error.strerror or error}. Mend its permissions, or "
@@ -184,6 +205,30 @@ class DiskStore:
                     freed += shard.bytes
             return freed
 
+    def merge(self, *, at_least: int = 1) -> int:
+        """Make few shards of many small ones. What is killed meanwhile leaves scores twice, never none.
+
+        Args:
+            at_least: Small shards from which on it is worth it.
+
+        Returns:
+            How many shards there were of what now lies in fewer.
+
+        Raises:
+            OSError: A merged shard could not be written; all scores are where they were.
+        """
+        with self._lock:
+            shards = self.shards()
+            doubled = copies(shards)
+            single = [shard for shard in shards if shard.name not in doubled]
+            planned = groups(single, most_bytes=min(MERGED_BYTES, self.max_bytes // SHARE_OF_BOUND))
+            if not self._may_merge or len(doubled) + sum(len(group) for group in planned) < at_least:
+                return 0
+            dropped = [name for name, later in doubled.items() if self._is_there(later)]
+            for name in dropped:
+                self._drop(name)
+            return len(dropped) + sum(self._merge([shard.name for shard in group]) for group in planned)
+
     def verify(self, *, drop: bool) -> Verified:
         """Compare every shard with its checksum; `drop` removes the damaged ones."""
         with self._lock:
@@ -202,13 +247,15 @@ class DiskStore:
 
     def _look_again(self) -> None:
         """Learn of shards that others have written or removed since."""
-        there = [shard.name for shard in self.shards()]
-        for name in self._keys.keys() - set(there):
-            self._forget(name)
+        there = self._reading(list_names)
         for name in there:
             if name not in self._keys:
-                with suppress(FileNotFoundError):  # evicted by somebody else in this moment
+                try:
                     self._index(name)
+                except FileNotFoundError:  # evicted or merged by somebody else in this moment
+                    self._moved = True
+        for name in self._keys.keys() - set(there):  # last, so that what has moved is known by then
+            self._forget(name)
 
     def _index(self, name: str) -> None:
         try:
@@ -230,7 +277,8 @@ class DiskStore:
                 if name not in self._verified and not is_whole(self._shards / name):
                     raise CacheError("its content is not what its checksum says")
                 self._decoded[group] = read_rows(self._shards / name, group[1])
-            except FileNotFoundError:  # evicted by another process
+            except FileNotFoundError:  # evicted or merged by another process
+                self._moved = True
                 self._forget(name)
                 return None
             except (CacheError, OSError) as error:
@@ -242,6 +290,38 @@ class DiskStore:
                 self._decoded.popitem(last=False)
         self._decoded.move_to_end(group)
         return self._decoded[group][row % ROWS_AT_ONCE]
+
+    def _merge(self, names: list[str]) -> int:
+        """How many of some shards are one now."""
+        read = {name: table for name in names if (table := self._whole_table(name)) is not None}
+        if len(read) < 2:
+            return 0
+        try:
+            merged, keys = write_merged(self._shards, read)
+        except FileNotFoundError:  # somebody else was quicker
+            return 0
+        self._add(merged.name, keys)
+        for name in read:
+            self._drop(name)
+        # where others' files cannot be removed each try would leave another copy
+        self._may_merge = not any((self._shards / name).exists() for name in read)
+        return len(read)
+
+    def _whole_table(self, name: str) -> pa.Table | None:
+        try:
+            return read_whole(self._shards / name)
+        except FileNotFoundError:
+            self._forget(name)
+        except (CacheError, OSError) as error:
+            self._condemn(name, error)
+        return None
+
+    def _is_there(self, name: str) -> bool:
+        """Whether a shard can be read now and is whole."""
+        try:
+            return is_whole(self._shards / name)
+        except OSError:
+            return False
 
     def _reads_whole(self, name: str) -> bool:
         try:
