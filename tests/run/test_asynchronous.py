@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from tutelage.run.assembly import assemble, prompt_order
 from tutelage.run.asynchrony import fit_ahead
 from tutelage.run.config import RunConfig
 from tutelage.teachers import Teacher
-from tutelage.tracking import events
+from tutelage.tracking import RunFolder, events
 from tutelage.training import checkpoint
 from tutelage.training.learner import Learner
 from tutelage.training.settings import AsynchronousSettings, CheckpointSettings, TrainingSettings
@@ -247,13 +249,14 @@ def test_what_was_written_ahead_is_trained_on_and_not_written_again(pair, tmp_pa
     assert written == [4 * 2] * STEPS  # four prompts with two responses each, and every step once
 
 
-def test_a_signal_stops_a_run_within_its_step_and_saves(pair, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_within_its_step_and_saves(pair, tmp_path, monkeypatch, number):
     whole = api.train(config(pair, tmp_path / "whole", staleness=2))
     update, calls = Learner.update, iter(range(1000))
 
     def interrupted(self, *inputs, **options):
         if next(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return update(self, *inputs, **options)
 
     with monkeypatch.context() as patched:
@@ -262,6 +265,66 @@ def test_a_signal_stops_a_run_within_its_step_and_saves(pair, tmp_path, monkeypa
             api.train(config(pair, tmp_path / "parts", staleness=2))
     assert stage_threads() == []
     assert same(api.resume(tmp_path / "parts").student, whole.student)
+
+
+SLOW_COMMAND = """
+import sys, time
+from tutelage.cli.main import main
+from tutelage.teachers import Teacher
+
+score = Teacher.score
+
+def slow(self, *inputs, **options):
+    time.sleep(0.5)
+    return score(self, *inputs, **options)
+
+Teacher.score = slow
+sys.exit(main())
+"""
+"""The command behind a teacher that takes so long that a signal finds the run in its middle."""
+
+
+def ended_by(number: signal.Signals, command: list[str], run: Path) -> tuple[int, str]:
+    """Exit code and messages of a run that got a signal once it had logged a step."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW_COMMAND, *command], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 2 * TIME_LIMIT_SECONDS
+        while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").read_bytes().count(b"\n"):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=TIME_LIMIT_SECONDS)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_signalled_saves_its_queue_and_is_resumed_to_the_bits_of_one_that_was_not(pair, tmp_path, number):
+    """SIGINT too where the tests run in the background, whose children are born deaf to it: a run sets its own handler."""
+    run, num_steps = tmp_path / "run", 12
+    code, errors = ended_by(
+        number,
+        [
+            *("train", "opd", "--student", str(pair.student), "--teacher", str(pair.teacher), "--data", str(pair.data)),
+            *("--knobs.n", "2", "--knobs.max_new_tokens", "6", "--training.num-steps", str(num_steps)),
+            *("--training.prompts-per-step", "4", "--asynchronous.staleness", "2", "--optimiser.learning-rate", "1e-2"),
+            *("--device", "cpu", "--output", str(run)),
+        ],
+        run,
+    )
+    assert code == 5
+    assert "Traceback" not in errors
+    saved = checkpoint.newest(run / "checkpoints")
+    assert saved is not None
+    assert 0 < saved.step < num_steps - 2, "in the middle, with a full queue"
+    waiting = checkpoint.load(saved)["queue"]
+    assert [each["step"] for each in waiting] == [saved.step, saved.step + 1, saved.step + 2]
+    assert [each["rollouts"][0]["policy_step"] for each in waiting] == [max(each["step"] - 2, 0) for each in waiting]
+    undisturbed = api.train(replace(api.config_of(RunFolder.open_existing(run)), output=str(tmp_path / "whole")))
+    assert same(api.resume(run).student, undisturbed.student)
+    assert logged(run) == logged(undisturbed.folder)
 
 
 _FAULTS = [
