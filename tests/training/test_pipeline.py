@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -136,6 +137,36 @@ def test_a_writer_that_is_never_waited_for_fills_the_queue_and_then_stands_still
         time.sleep(0.05)
         assert stages.begun == [0, 1, 2, 3]
         assert [written.step for written in lessons.waiting()] == [0, 1, 2, 3]
+
+
+def test_a_copy_of_the_weights_is_taken_only_where_a_step_remains_to_be_written_and_kept_until_it_is():
+    policy, student, staleness, steps = Policy(), Student(), 2, 7
+    stages, copies = FakeStages(policy), list[weakref.ref[Tensor]]()
+
+    def weights() -> Weights:
+        copy = student.steps.clone()
+        copies.append(weakref.ref(copy))
+        return {"steps": copy}
+
+    made = Pipeline(
+        Ahead(behaviour=policy, staleness=staleness),
+        write=stages.write,
+        teach=stages.teach,
+        weights=weights,
+        gates=Gates(),
+        start=0,
+        num_steps=steps,
+    )
+    with made.running() as lessons:
+        for step in range(steps):
+            lessons.take(step)
+            student.steps += 1.0
+            lessons.moved()
+        deadline = time.monotonic() + TIME_LIMIT_SECONDS
+        while any(copy() is not None for copy in copies):  # the writer lets go a moment after its step was taken
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert len(copies) == 1 + steps - (staleness + 1)  # the first one serves the steps that are begun at once
 
 
 def test_three_stages_take_the_time_that_the_rule_says():

@@ -85,9 +85,7 @@ class Pipeline:
                 done: Future[Written] = Future()
                 done.set_result(written)
                 self._add(done)
-            weights = self._weights()
-            for _ in range(len(self._entries), self._ahead.staleness + 1):
-                self._begin(weights)
+            self._fill()
             yield self
         finally:
             self._writing.stop()
@@ -114,7 +112,7 @@ class Pipeline:
         """The step is done: the next one may be written, by the student as it is now."""
         self._entries.popleft()
         self._taken += 1
-        self._begin(self._weights())
+        self._fill()
 
     def waiting(self) -> list[Written]:
         """Waits for the writer. After a step that could not be written there are none."""
@@ -125,11 +123,13 @@ class Pipeline:
             found.append(entry.written.result())
         return found
 
-    def _begin(self, weights: Weights) -> None:
-        """Have the next step written by these weights, unless there is none."""
-        step = self._taken + len(self._entries)
-        if step < self._num_steps:
-            self._add(self._writing.submit(partial(self._write, step, weights, self._taken)))
+    def _fill(self) -> None:
+        """Begin the steps that may be on their way and are not, by the student as it is now; at the end there are none."""
+        beyond = min(self._taken + self._ahead.staleness + 1, self._num_steps)
+        if steps := range(self._taken + len(self._entries), beyond):
+            weights = self._weights()
+            for step in steps:
+                self._add(self._writing.submit(partial(self._write, step, weights, self._taken)))
 
     def _add(self, written: Future[Written]) -> None:
         self._entries.append(_Entry(written=written, lesson=self._teaching.submit(partial(self._teach, written))))

@@ -44,14 +44,17 @@ class Worker:
 
     def _run(self) -> None:
         while (entry := self._tasks.get()) is not None:
-            future, task = entry
-            if self._over.is_set():
-                future.cancel()
-                continue
-            try:
-                future.set_result(task())
-            except BaseException as error:  # whoever asks for the result gets it, also where it would end a thread
-                self._over.set()
-                if not isinstance(error, CancelledError):
-                    _LOG.warning("%s failed (%s); what was finished before is trained on first.", self._thread.name, error)
-                future.set_exception(error)
+            self._do(*entry)
+            del entry  # while it waits for the next task, the last one and its weights need not stay
+
+    def _do(self, future: Future[Any], task: Callable[[], Any]) -> None:
+        if self._over.is_set():
+            future.cancel()
+            return
+        try:
+            future.set_result(task())
+        except BaseException as error:  # whoever asks for the result gets it, also where it would end a thread
+            self._over.set()
+            if not isinstance(error, CancelledError):
+                _LOG.warning("%s failed (%s); what was finished before is trained on first.", self._thread.name, error)
+            future.set_exception(error)
