@@ -14,6 +14,10 @@ from tests.serving.receiver import GlooGroup, Worker
 
 from tutelage.errors import ConfigError, ServerError
 from tutelage.models import LanguageModel, Lora, ModelSource, load
+from tutelage.rollouts import served_copy
+from tutelage.rollouts.sampler_parts import ServedStudent
+from tutelage.rollouts.served_copy import ServedCopy
+from tutelage.rollouts.sources import Sampling
 from tutelage.serving import Transport, engine
 from tutelage.serving.control import Control
 from tutelage.serving.engine import ByEngine, Group, NcclGroup, packs
@@ -166,6 +170,32 @@ def test_a_broadcast_that_fails_on_this_side_is_reported_in_its_own_words_and_th
     with pytest.raises(ServerError, match="remote process exited"):
         way.give(student_of(pair))
     assert server.requests[-1][0] == "/resume"
+
+
+def test_a_served_student_gets_its_weights_by_the_engine_and_they_are_checked_as_ever(pair, server, worker, monkeypatch):
+    monkeypatch.setattr(served_copy, "NcclGroup", lambda device: GlooGroup())
+    student = student_of(pair, lora=Lora(rank=2))
+    part = ServedStudent(url=server.url, patience=QUICK, transfer="nccl")
+    copy = ServedCopy(part, student, vocab=19, stop_token_ids=frozenset({17}))
+    for _ in range(2):
+        move(student)
+        with copy.holding(student) as sampler:
+            sampler.sample([[1, 10, 1, 11]], Sampling(max_new_tokens=3), seed=0)
+        assert copy.figures()["serving/sync_gap_nats"] < 1e-5
+    assert all(path != "/collective_rpc" for path, _ in server.requests)
+    server.worker = worker  # takes the weights, and the server goes on with those that it has
+    move(student)
+    with pytest.raises(ServerError, match=r"computes with other weights.*same NCCL"), copy.holding(student):
+        raise AssertionError("the server never took the weights as its own")
+
+
+def test_without_a_gpu_a_served_student_is_refused_before_the_server_is_asked(pair, server):
+    part = ServedStudent(url=server.url, patience=QUICK, transfer="nccl")
+    with pytest.raises(ConfigError, match=r"--sampler\.transfer folder"):
+        ServedCopy(part, student_of(pair), vocab=19, stop_token_ids=frozenset())
+    assert not server.requests
+    with pytest.raises(ConfigError, match="uses none"):
+        ServedStudent(transfer="nccl", folder="weights")
 
 
 def test_a_folder_is_the_same_exchange_by_another_way(pair, server, tmp_path):

@@ -29,6 +29,9 @@ class ServedStudent:
     `VLLM_SERVER_DEV_MODE=1` and the student's folder."""
     name: str = ""
     """The model's name on the server; empty takes the only one."""
+    transfer: Literal["folder", "nccl"] = "folder"
+    """How the weights get there: saved to a folder that the server reads, or broadcast from GPU to GPU by the weight-transfer
+    engine that the server was started with. The second way has not been run on a GPU."""
     folder: str = ""
     """Where the weights are handed over; the server must read it under the same path. Empty takes a temporary folder of this
     machine."""
@@ -43,6 +46,10 @@ class ServedStudent:
     def __post_init__(self) -> None:
         if self.tolerance_nats <= 0.0:
             raise ConfigError(f"ServedStudent needs tolerance_nats > 0, got {self.tolerance_nats!r}.")
+        if self.folder and self.transfer != "folder":
+            raise ConfigError(
+                f"ServedStudent.folder is {self.folder!r}, and weights go by {self.transfer!r}, which uses none. Leave one out."
+            )
 
 
 AnySampler = Annotated[InProcess | ServedStudent, Field(discriminator="kind")]

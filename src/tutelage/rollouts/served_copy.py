@@ -26,7 +26,9 @@ from tutelage.rollouts.served import ServedSampler
 from tutelage.rollouts.sources import Sampling
 from tutelage.serving import VLLM, Canary, Transport
 from tutelage.serving.agreement import canary_ids, require_same_tokenizer
-from tutelage.serving.control import EXTENSION, Control
+from tutelage.serving.control import Control
+from tutelage.serving.engine import ByEngine, NcclGroup
+from tutelage.serving.transfer import ByFolder, Transfer
 
 _PROOF = 10.0
 """Weights are moved until the log-probs have moved by so many tolerances: an exchange that fails then shows."""
@@ -46,20 +48,25 @@ class ServedCopy:
             stop_token_ids: Ids that end a response.
 
         Raises:
+            ConfigError: Weights are to go from GPU to GPU, and the student lies on none.
             PreflightError: The part names no server, or the server has another tokenizer.
             ServerError: The server does not answer, does not let its weights be changed, or computes with other ones.
         """
+        group = NcclGroup(student.device) if part.transfer == "nccl" else None  # refused before anybody is asked
         if not part.url:
             raise PreflightError(
                 "The run's sampler is a served student without an address. Give it one: --sampler.url http://127.0.0.1:8001."
             )
         transport = Transport(part.url, patience=part.patience, key_variable=part.key_variable)
         self._client = VLLM(transport, name=part.name, sequences=part.patience.sequences)
-        self._control, self._tolerance = Control(transport), part.tolerance_nats
+        self._tolerance, control = part.tolerance_nats, Control(transport)
         self._sampler = ServedSampler(self._client, vocab=vocab, rows=student.vocab_size, stop_token_ids=stop_token_ids)
         require_same_tokenizer(self._client, student.tokenizer, name=student.name, option="--student.path")
         self._asked = canary_ids(student.tokenizer, vocab=vocab, most=self._client.max_scored_tokens)
-        self._folder = Path(part.folder) if part.folder else _temporary(self)
+        if group is None:
+            self._transfer: Transfer = ByFolder(control, Path(part.folder) if part.folder else _temporary(self))
+        else:
+            self._transfer = ByEngine(control, group)
         self._busy = threading.RLock()
         self._held: tuple[LanguageModel, int] | None = None
         self._canary: Canary | None = None
@@ -122,29 +129,17 @@ class ServedCopy:
     def _exchange(self, model: LanguageModel) -> float:
         """Hand over a model's weights; the mean distance in nats between the server and the model."""
         self._held = None
-        model.save(self._folder)
-        self._control.load(self._folder)
+        self._transfer.give(model)
         said, expected = self._said(), _log_probs(model, self._asked)
         gap = _distance(said, expected)
         if not gap <= self._tolerance:
             raise ServerError(
                 f"{self._client.name!r} was given the student's weights and says it took them, but its log-probs differ from "
                 f"the trainer's by {gap:.4f} nats a token ({self._tolerance} are tolerated): it computes with other weights. "
-                f"{self._remedy()}"
+                f"{self._transfer.remedy}"
             )
         self._canary = Canary(token_ids=tuple(self._asked), expected=said, tolerance_nats=self._tolerance)
         return gap
-
-    def _remedy(self) -> str:
-        if self._control.extended:
-            return (
-                "Does the server read the same folder, and serve the student's architecture? Is its type float16 or quantised?"
-            )
-        return (
-            "With tied embeddings on a CPU the server keeps a packed copy of the old head: start it with "
-            f"--worker-extension-cls {EXTENSION} and this package in its PYTHONPATH. Otherwise check that it reads the folder "
-            f"{str(self._folder)!r} (--sampler.folder)."
-        )
 
     def _said(self) -> Float[Tensor, " time"]:
         return self._client.score([self._asked], first=[1], k=0)[0].sampled
