@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.usage = (
         "tutelage cache precompute RECIPE --scores.folder FOLDER [--config FILE] [--SETTING VALUE ...]\n"
+        "       tutelage cache precompute --responses-of RUN --scores.folder FOLDER [--SETTING VALUE ...]\n"
         "       tutelage cache stats FOLDER\n"
         "       tutelage cache verify FOLDER [--drop]\n"
         "       tutelage cache merge FOLDER\n"
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-gib", type=float, help="prune: size in GiB that the scores may keep")
     parser.add_argument("--config", type=Path, help="precompute: TOML or JSON file with settings")
     parser.add_argument("--from", dest="from_run", type=Path, help="precompute: take all settings of an earlier run")
+    parser.add_argument(
+        "--responses-of", type=Path, help="precompute: take all settings of an earlier run, and the responses that it wrote"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--drop belongs to tutelage cache verify, and says nothing to {action}.")
     if arguments.max_gib is not None and action != "prune":
         raise ConfigError(f"--max-gib belongs to tutelage cache prune, and says nothing to {action}.")
+    if arguments.responses_of is not None and action != "precompute":
+        raise ConfigError(f"--responses-of belongs to tutelage cache precompute, and says nothing to {action}.")
     if action == "precompute":
         return _precompute(arguments)
     if len(rest) != 1 or rest[0].startswith("-"):
@@ -76,8 +82,9 @@ def _precompute(arguments: argparse.Namespace) -> int:
     from tutelage.cli import settings
     from tutelage.run.precomputing import precompute
 
-    arguments.output = None
-    found = precompute(settings.resolve(arguments), progress=_show)
+    arguments.output, earlier = None, arguments.responses_of
+    arguments.from_run = arguments.from_run or earlier
+    found = precompute(settings.resolve(arguments), responses_of=earlier, progress=_show)
     return _tell(asdict(found), as_json=arguments.json)
 
 
