@@ -41,12 +41,13 @@ def test_answers_come_in_order_and_are_counted(endpoint):
         model="big",
         prices=Prices(per_million_prompt_tokens=2.0, per_million_completion_tokens=8.0),
     )
-    found = client.ask(talk("one", "three", "seven!"), max_tokens=9, temperature=0.5, seed=3)
+    found = client.ask(talk("one", "three", "seven!"), max_tokens=9, temperature=0.5, seeds=[3, 4, 5])
     assert [answer.text for answer in found] == ["ONE", "THREE", "SEVEN!"]
     assert client.used == Usage(requests=3, prompt_tokens=30, completion_tokens=14)
     assert client.cost == pytest.approx((30 * 2.0 + 14 * 8.0) / 1e6)
-    sent = endpoint.requests[0][1]
-    assert {"model": "big", "max_tokens": 9, "temperature": 0.5, "seed": 3}.items() <= sent.items()
+    for place, word in enumerate(("one", "three", "seven!")):
+        (sent,) = (body for _, body in endpoint.requests if body["messages"][0]["content"] == word)
+        assert {"model": "big", "max_tokens": 9, "temperature": 0.5, "seed": 3 + place}.items() <= sent.items()
 
 
 @pytest.mark.parametrize(

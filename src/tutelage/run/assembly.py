@@ -32,7 +32,7 @@ from tutelage.training.learner import Learner
 from tutelage.training.pipeline import Ahead
 from tutelage.training.teaching import Teaching
 from tutelage.types import Example, Rollout
-from tutelage.verifiers import Verifier
+from tutelage.verifiers import Judge, Verifier
 
 _LOG = logging.getLogger(__name__)
 
@@ -257,15 +257,15 @@ def _build(
         evaluator=_evaluator(config, report, student, teacher, verifier, held_out_prompts, sampler, text, aids),
         aids=aids,
         controls=controls,
-        gauges=_gauges(sampler, teacher, *built.values()),
+        gauges=_gauges(sampler, teacher, *built.values(), verifier),
         ahead=None if behaviour is None else Ahead(behaviour=behaviour, staleness=staleness),
     )
 
 
-def _gauges(*parts: Sampler | Scorer | None) -> tuple[Gauge, ...]:
+def _gauges(*parts: Sampler | Scorer | Verifier | None) -> tuple[Gauge, ...]:
     """Of the parts that lie behind a server."""
     direct = [part.direct if isinstance(part, Cached) else part for part in parts]
-    return tuple(part.figures for part in direct if isinstance(part, SyncedSampler | Served))
+    return tuple(part.figures for part in direct if isinstance(part, SyncedSampler | Served | Judge))
 
 
 def _evaluator(

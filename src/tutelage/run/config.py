@@ -1,9 +1,7 @@
 """Everything that decides a run, as one value."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar, Literal
 
 from tutelage.data import DataSource
 from tutelage.evaluation import EvaluationSettings
@@ -19,7 +17,7 @@ from tutelage.training.settings import (
     OptimiserSettings,
     TrainingSettings,
 )
-from tutelage.verifiers import ExactMatch, FunctionVerifier, MathVerifier, NoVerifier
+from tutelage.verifiers import AnyVerifier, NoVerifier
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +34,7 @@ class RunConfig:
     """Prompts to train on."""
     evaluation_data: DataSource | None = None
     """Held-out prompts; without them nothing is evaluated."""
-    verifier: Annotated[NoVerifier | ExactMatch | MathVerifier | FunctionVerifier, Field(discriminator="kind")] = NoVerifier()
+    verifier: AnyVerifier = NoVerifier()
     """Who says whether a response is right."""
     scores: ScoreCache | None = None
     """Folder in which the teachers' scores are kept and looked up; without one every response is scored whenever it comes."""

@@ -10,7 +10,7 @@ from tutelage.rollouts import Prompt, RolloutWriter, Sampler, Text
 from tutelage.rollouts.sources import Sampling
 from tutelage.run.measuring import Ruler
 from tutelage.types import Rollout
-from tutelage.verifiers import Verifier
+from tutelage.verifiers import Judge, Verifier
 
 
 @final
@@ -52,8 +52,8 @@ class Evaluator:
         return self._settings.due(step, num_steps=num_steps)
 
     def __call__(self, step: int) -> EvaluationResult:
-        """Evaluate the student as it is now."""
-        return evaluate(
+        """Evaluate the student as it is now; where a judge decides, with what it has used so far."""
+        found = evaluate(
             self._prompts,
             sampler=self._sampler,
             decode=self._text.decode,
@@ -65,6 +65,8 @@ class Evaluator:
             teacher_texts=self._teacher_texts,
             write=None if self._write is None else partial(_written, self._write, step=step),
         )
+        used = self._verifier.figures() if isinstance(self._verifier, Judge) else {}
+        return replace(found, metrics={**found.metrics, **used})
 
 
 def _written(

@@ -1,6 +1,7 @@
 """Replies kept in a file and given again: tests and offline runs of what asks an endpoint."""
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, final, runtime_checkable
 
 from tutelage.errors import DataError, ServerError
+
+_LOG = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
@@ -53,16 +56,8 @@ class Replaying:
             DataError: The file is missing, or a line of it is damaged.
         """
         self._file, self._replies = file, dict[str, list[Any]]()
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise DataError(f"The recording {str(file)!r} cannot be read: {error.strerror}. Record it first.") from error
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = json.loads(line)
-                self._replies.setdefault(entry["key"], []).append(entry["reply"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"Line {number} of the recording {str(file)!r} is damaged. Record it again.") from error
+        for key, reply in _entries(file):
+            self._replies.setdefault(key, []).append(reply)
 
     def each(self, path: str, bodies: Sequence[Any], read: Callable[[int, Any], Found]) -> list[Found]:
         """See `Transport.each`.
@@ -80,6 +75,83 @@ class Replaying:
                 "asked has changed since it was made; record it again."
             )
         return replies.pop(0) if len(replies) > 1 else replies[0]
+
+
+@final
+class Kept:
+    """Gives what a file has, asks for the rest, and writes that down: the same is never paid for twice.
+
+    A reply from the file says nothing of tokens, since none were used.
+    """
+
+    def __init__(self, transport: Channel, file: Path) -> None:
+        """Begin a file, or go on with one; the half line of a writer that was killed is cut off.
+
+        Raises:
+            DataError: The file cannot be read or written, or is damaged.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _end_line(file)
+        except OSError as error:
+            raise DataError(
+                f"Answers cannot be kept in {str(file)!r}: {error.strerror}. Name a file that can be written."
+            ) from error
+        self._replies, self._lock, self.found = dict[str, Any](), threading.Lock(), 0
+        """How many replies were found in the file."""
+        for key, reply in _entries(file):
+            self._replies.setdefault(key, reply)
+        self._asks = Recording(transport, file)
+
+    def each(self, path: str, bodies: Sequence[Any], read: Callable[[int, Any], Found]) -> list[Found]:
+        """See `Transport.each`."""
+        with self._lock:
+            known = {place: self._replies.get(_key(path, body)) for place, body in enumerate(bodies)}
+            missing = [place for place, reply in known.items() if reply is None]
+            self.found += len(bodies) - len(missing)
+
+        def note(place: int, reply: Any) -> Found:
+            found = read(missing[place], reply)
+            with self._lock:
+                self._replies.setdefault(_key(path, bodies[missing[place]]), reply)
+            return found
+
+        fresh = iter(self._asks.each(path, [bodies[place] for place in missing], note))
+        return [next(fresh) if known[place] is None else read(place, _unpaid(known[place])) for place in range(len(bodies))]
+
+
+def _unpaid(reply: Any) -> Any:
+    return {**reply, "usage": None} if isinstance(reply, dict) else reply
+
+
+def _end_line(file: Path) -> None:
+    with file.open("a+b") as opened:
+        opened.seek(0)
+        content = opened.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            _LOG.warning("%s ended in the middle of a line, which was cut off: that answer will be asked for again.", file)
+            opened.truncate(whole)
+
+
+def _entries(file: Path) -> list[tuple[str, Any]]:
+    """Key and reply of each line.
+
+    Raises:
+        DataError: The file is missing, or a line of it is damaged.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"The recording {str(file)!r} cannot be read: {error.strerror}. Record it first.") from error
+    found = list[tuple[str, Any]]()
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            found.append((entry["key"], entry["reply"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"Line {number} of the recording {str(file)!r} is damaged. Record it again.") from error
+    return found
 
 
 def _key(path: str, body: Any) -> str:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, final
 
 from tutelage.errors import ConfigError, ServerError
@@ -14,7 +15,9 @@ class Prices:
     """What an endpoint charges, in any currency."""
 
     per_million_prompt_tokens: float = 0.0
+    """Of what is read."""
     per_million_completion_tokens: float = 0.0
+    """Of what is written."""
 
     def __post_init__(self) -> None:
         if min(self.per_million_prompt_tokens, self.per_million_completion_tokens) < 0.0:
@@ -52,6 +55,10 @@ class Answer:
     usage: Usage
 
 
+_BLOCK = 64
+"""Requests after which the cost is looked at again."""
+
+
 @final
 class TextClient:
     """One model behind one endpoint."""
@@ -63,7 +70,8 @@ class TextClient:
             channel: A transport, or a recorder around one, or a recording.
             model: Its name at the endpoint.
             prices: For the cost.
-            most_cost: No further call begins once this much was spent; none sets no bound.
+            most_cost: Nothing more is asked once this much was spent, up to the requests that are under way then; none sets no
+                bound.
         """
         self._channel, self._model, self._prices, self._most = channel, model, prices, most_cost
         self._used, self._lock = Usage(), threading.Lock()
@@ -84,7 +92,8 @@ class TextClient:
         *,
         max_tokens: int,
         temperature: float = 0.0,
-        seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
     ) -> list[Answer]:
         """An answer to each conversation, in their order.
 
@@ -92,24 +101,33 @@ class TextClient:
             conversations: Messages with `role` and `content`.
             max_tokens: Of an answer.
             temperature: 0 takes the likeliest.
-            seed: Sent along, for endpoints that heed it.
+            seeds: One for each, sent along for endpoints that heed it.
+            names: What each is about, for messages.
 
         Raises:
             ServerError: The endpoint fails or refuses, an answer is empty or filtered, or the bound on the cost is reached.
         """
+        settings = {"model": self._model, "max_tokens": max_tokens, "temperature": temperature}
+        bodies = [
+            {**settings, **({} if seeds is None else {"seed": seeds[place]}), "messages": [dict(one) for one in messages]}
+            for place, messages in enumerate(conversations)
+        ]
+        called = names or [f"request {place}" for place in range(len(bodies))]
+        found = list[Answer]()
+        for start in range(0, len(bodies), _BLOCK):
+            self._require_means()
+            read = partial(self._read, called[start:])
+            found += self._channel.each("/v1/chat/completions", bodies[start : start + _BLOCK], read)
+        return found
+
+    def _require_means(self) -> None:
         if self._most is not None and self.cost >= self._most:
             raise ServerError(
                 f"{self._model!r} was to cost at most {self._most}, and {self.cost:.4f} was spent on {self._used.requests} "
                 "requests. Raise the bound, or ask less."
             )
-        settings = {"model": self._model, "max_tokens": max_tokens, "temperature": temperature}
-        bodies = [
-            {**settings, **({} if seed is None else {"seed": seed}), "messages": [dict(message) for message in messages]}
-            for messages in conversations
-        ]
-        return self._channel.each("/v1/chat/completions", bodies, self._read)
 
-    def _read(self, place: int, reply: Any) -> Answer:
+    def _read(self, names: Sequence[str], place: int, reply: Any) -> Answer:
         try:
             (choice,) = reply["choices"]
             text, finish = choice["message"]["content"], choice["finish_reason"]
@@ -121,14 +139,14 @@ class TextClient:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ServerError(
-                f"{self._model!r} answered request {place} with something that is no chat completion: {str(reply)[:200]}. Is "
+                f"{self._model!r} answered {names[place]} with something that is no chat completion: {str(reply)[:200]}. Is "
                 "the address that of an OpenAI-compatible endpoint?"
             ) from error
         with self._lock:
             self._used += usage  # also where the answer is of no use: it was paid for
         if not isinstance(text, str) or not text.strip() or finish not in ("stop", "length"):
             raise ServerError(
-                f"{self._model!r} answered request {place} with {text!r}, ended by {finish!r}: nothing was written, or it was "
-                "filtered. Change the prompt or the limit of an answer."
+                f"{self._model!r} answered {names[place]} with {str(text)[:200]!r}, ended by {finish!r}: nothing was written, "
+                "or it was filtered. Change the prompt or the limit of an answer."
             )
         return Answer(text=text, finish=finish, usage=usage)

@@ -310,6 +310,22 @@ _SERVING = _family(
         "down",
         "Largest mean distance so far between two answers of the served teacher about the same few tokens.",
     ),
+    ("judge_requests", "Answers of the judge", "", "none", "Answers of the judge since the run began, kept ones included."),
+    (
+        "judge_prompt_tokens",
+        "Read by the judge",
+        "tokens",
+        "down",
+        "Tokens that the judge has read since the run began; what a recording answers costs none.",
+    ),
+    (
+        "judge_written_tokens",
+        "Written by the judge",
+        "tokens",
+        "down",
+        "Tokens that the judge has written since the run began.",
+    ),
+    ("judge_cost", "Cost of the judge", "", "down", "What they cost by the prices that were given, in the same currency."),
 )
 
 _CACHE = _family(
