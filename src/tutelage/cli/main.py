@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "reproduce": Command("tutelage.cli.reproduce", "measure published claims on small tasks, and say which hold"),
     "bench": Command("tutelage.cli.bench", "measure time and memory, beside TRL where it is installed"),
     "cache": Command("tutelage.cli.cache", "fill, look at, check and trim a folder of teachers' scores", has_settings=True),
+    "data": Command("tutelage.cli.data", "have a teacher that only gives text respond to prompts"),
     "report": Command("tutelage.cli.report", "write the report of a run again, alone or beside other runs"),
     "compare": Command(
         "tutelage.cli.compare", "lay runs side by side: paired differences, and the same prompts token by token"
