@@ -25,6 +25,7 @@ from tutelage.run.recipe_checks import check_vocabulary, response_limit
 from tutelage.run.recording import Gauge
 from tutelage.run.writing import build_writer, student_samplers, write_alone
 from tutelage.teachers import Cached, Scorer
+from tutelage.teachers.experts import Experts
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
 from tutelage.teachers.served import Served, connect
 from tutelage.training.behaviour import BehaviourCopy
@@ -265,7 +266,7 @@ def _build(
 def _gauges(*parts: Sampler | Scorer | Verifier | None) -> tuple[Gauge, ...]:
     """Of the parts that lie behind a server."""
     direct = [part.direct if isinstance(part, Cached) else part for part in parts]
-    return tuple(part.figures for part in direct if isinstance(part, SyncedSampler | Served | Judge))
+    return tuple(part.figures for part in direct if isinstance(part, SyncedSampler | Served | Experts | Judge))
 
 
 def _evaluator(

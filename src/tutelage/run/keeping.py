@@ -51,6 +51,11 @@ def check_scores(config: RunConfig) -> tuple[str, ...]:
             "Take the cache out (--scores null), or let a teacher that the terms ask stay as it is."
         )
     for name in kept:
+        if isinstance(part := recipe.teachers[name], RoutedTeacher) and part.served:
+            raise ConfigError(
+                f"The run has a score cache, and the experts of {name!r} are served: what several servers say is not kept. "
+                "Take the cache out (--scores null), or load the experts in process."
+            )
         _check_request(scores, recipe, name)
     if not is_offline(config):
         return (f"{', '.join(moving)} moves with the student and is asked anew in every step.",) if moving else ()

@@ -198,6 +198,14 @@ def _check_teacher(recipe: Recipe) -> list[str]:
                 f"The rollouts of recipe {recipe.name!r} ({recipe.rollouts.kind!r}) ask the teacher for tokens, and several "
                 "experts do not write. Let the student write alone, or give one model as the teacher."
             )
+        case RoutedTeacher(served=served) if lacking := [
+            name for name, part in served.items() if not (part.url and part.model)
+        ]:
+            flags = f"--recipe.teacher.experts.{lacking[0]}."
+            raise PreflightError(
+                f"Recipe {recipe.name!r} has the served expert {lacking[0]!r} without its address or its folder. Name both: "
+                f"{flags}url http://127.0.0.1:8000 {flags}model MODEL."
+            )
         case _:
             return []
 
@@ -229,16 +237,28 @@ def _check_term(recipe: Recipe, term: Term, writers: frozenset[AuthorName]) -> N
             f"provides only {sorted(provided)}. Give the term a support that the teacher can fill, such as TopK chosen by the "
             "teacher, or load the teacher in process."
         )
-    if isinstance(teacher, ServedTeacher) and (entries := entries_of(term)) > teacher.k:
-        raise PreflightError(
-            f"Term {term.name!r} takes the teacher's {entries} likeliest entries, and its server is asked for {teacher.k}. Ask "
-            f"for as many (--recipe.teacher.k {entries}), or lower the term's k."
-        )
+    for flag, part in _servers(teacher):
+        if (entries := entries_of(term)) > part.k:
+            raise PreflightError(
+                f"Term {term.name!r} takes the teacher's {entries} likeliest entries, and its server is asked for {part.k}. "
+                f"Ask for as many ({flag}.k {entries}), or lower the term's k."
+            )
     if not writers & set(term.on):
         raise PreflightError(
             f"Term {term.name!r} acts on tokens by {sorted(term.on)}, but the rollouts ({recipe.rollouts.kind!r}) hold only "
             f"tokens by {sorted(writers)}: the term would never act. Change its `on`, or the rollouts."
         )
+
+
+def _servers(teacher: object) -> list[tuple[str, ServedTeacher]]:
+    """The served models behind a teacher, by their flags."""
+    match teacher:
+        case ServedTeacher():
+            return [("--recipe.teacher", teacher)]
+        case RoutedTeacher(served=served):
+            return [(f"--recipe.teacher.experts.{name}", part) for name, part in served.items()]
+        case _:
+            return []
 
 
 def _check_sampling(recipe: Recipe) -> list[str]:

@@ -87,7 +87,8 @@ def with_default_kinds(tree: Any, hint: Any) -> Any:
         return [with_default_kinds(entry, entries) for entry in tree]
     part = _part(tree, hint)
     if part is None:
-        return tree
+        values = next((get_args(option)[1] for option in options_of(hint) if get_origin(option) is Mapping), None)
+        return _with_kinds_of_values(tree, values) if isinstance(tree, Mapping) and values is not None else tree
     hints, found = get_type_hints(part, include_extras=True), dict(tree)
     for field in fields(part):
         inner = found.get(field.name)
@@ -96,6 +97,16 @@ def with_default_kinds(tree: Any, hint: Any) -> Any:
         if field.name in found:
             found[field.name] = with_default_kinds(inner, hints[field.name])
     return found
+
+
+def _with_kinds_of_values(tree: Mapping[str, Any], hint: Any) -> dict[str, Any]:
+    """Named parts have no default in their place, so the first kind of their family stands in."""
+    kind = next(iter(kinds_of(*options_of(hint))), None)
+    said = {
+        name: {"kind": kind, **entry} if kind is not None and isinstance(entry, Mapping) and "kind" not in entry else entry
+        for name, entry in tree.items()
+    }
+    return {name: with_default_kinds(entry, hint) for name, entry in said.items()}
 
 
 def _part(tree: Any, hint: Any) -> Any:

@@ -44,7 +44,7 @@ def build(
     match part:
         case RoutedTeacher(experts=experts):
             fit = partial(build, student=student, load=load, vocab=vocab, microbatch_tokens=microbatch_tokens, wrap=wrap)
-            return Experts(part, {name: cast(Teacher, fit(expert)) for name, expert in experts.items()})
+            return Experts(part, {name: cast(Teacher | Served, fit(expert)) for name, expert in experts.items()})
         case ServedTeacher():
             reader = load(part)
             reads = partial(render, reader.tokenizer, options=options, wrap=wrap)

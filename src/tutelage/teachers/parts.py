@@ -151,8 +151,8 @@ class RoutedTeacher:
     """
 
     kind: Literal["routed"] = "routed"
-    experts: Mapping[str, ModelTeacher]
-    """By the name that examples use."""
+    experts: Mapping[str, Annotated[ModelTeacher | ServedTeacher, Field(discriminator="kind")]]
+    """By the name that examples use. All of them in this process, or all of them served and asked for as many entries."""
     default: str | None = None
     """Who teaches an example that names nobody or somebody else; without one it is refused."""
 
@@ -162,7 +162,14 @@ class RoutedTeacher:
     def __post_init__(self) -> None:
         if not self.experts:
             raise ConfigError("RoutedTeacher needs at least one expert: name them with --recipe.teacher.experts.")
-        if remembering := [name for name, expert in self.experts.items() if expert.remember]:
+        served = {name: expert.k for name, expert in self.experts.items() if isinstance(expert, ServedTeacher)}
+        if served and (len(served) < len(self.experts) or len(set(served.values())) > 1):
+            raise ConfigError(
+                f"RoutedTeacher has served experts ({', '.join(f'{name} with k = {k}' for name, k in served.items())}) among "
+                f"{', '.join(self.experts)}. What they say is laid side by side, so serve all of them and ask each for the "
+                "same k, or load all of them in process."
+            )
+        if remembering := [name for name, expert in self.models.items() if expert.remember]:
             raise ConfigError(
                 f"RoutedTeacher has experts that remember their scores ({', '.join(remembering)}), and experts give whole "
                 "distributions. Leave remember out."
@@ -175,8 +182,19 @@ class RoutedTeacher:
 
     @property
     def provides(self) -> frozenset[Capability]:
-        """Whole distributions; hidden states of several models have nothing in common."""
-        return RoutedSignal.provides
+        """Whole distributions, or what servers give; hidden states of several models have nothing in common."""
+        expert = next(iter(self.experts.values()))
+        return expert.provides if isinstance(expert, ServedTeacher) else RoutedSignal.provides
+
+    @property
+    def models(self) -> Mapping[str, ModelTeacher]:
+        """The experts in this process."""
+        return {name: expert for name, expert in self.experts.items() if isinstance(expert, ModelTeacher)}
+
+    @property
+    def served(self) -> Mapping[str, ServedTeacher]:
+        """The experts behind servers."""
+        return {name: expert for name, expert in self.experts.items() if isinstance(expert, ServedTeacher)}
 
     def expert_of(self, example: Example) -> str:
         """Who teaches an example.
