@@ -29,14 +29,15 @@ def groups(shards: Sequence[Shard], *, most_bytes: int) -> list[list[Shard]]:
         most_bytes: Bound on the sum of a group; what is larger than half of it stays as it is, so that nothing is written anew
             for ever.
     """
-    found: list[list[Shard]] = [[]]
+    found, total = list[list[Shard]]([[]]), 0
     for shard in shards:
-        if 2 * shard.bytes > most_bytes:
+        is_large = 2 * shard.bytes > most_bytes
+        if is_large or total + shard.bytes > most_bytes:
             found.append([])
-            continue
-        if sum(one.bytes for one in found[-1]) + shard.bytes > most_bytes:
-            found.append([])
-        found[-1].append(shard)
+            total = 0
+        if not is_large:
+            found[-1].append(shard)
+            total += shard.bytes
     return [group for group in found if len(group) > 1]
 
 
