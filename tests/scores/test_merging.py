@@ -75,6 +75,18 @@ def test_every_field_of_every_entry_comes_back_from_the_merged_shard_as_it_was(t
     assert one.merge() == 0
 
 
+def test_each_group_of_responses_is_read_once_however_many_there_are_and_in_whatever_order_they_are_asked_for(
+    tmp_path, monkeypatch
+):
+    store(tmp_path).put({key(n): entry(n) for n in range(600)})
+    monkeypatch.setattr(store_module, "GROUPS_IN_MEMORY", 2)
+    read, whole = list[int](), store_module.read_rows
+    monkeypatch.setattr(store_module, "read_rows", lambda path, place: read.append(place) or whole(path, place))
+    order = np.random.default_rng(0).permutation(600)
+    assert len(store(tmp_path).get([key(int(n)) for n in order])) == 600
+    assert sorted(read) == list(range(-(-600 // shards.ROWS_AT_ONCE)))
+
+
 def test_what_two_runs_both_asked_for_is_kept_once(tmp_path):
     for _ in range(2):
         store(tmp_path).put({key(n): entry(n) for n in range(5)} | {key(99): entry(99)})

@@ -142,10 +142,10 @@ class DiskStore:
             found = dict[bytes, Entry]()
             for _ in range(LOOKS):
                 self._moved = False
-                wanted = set(keys) - found.keys()
+                wanted = [key for key in keys if key not in found]
                 if any(key not in self._places for key in wanted):
                     self._look_again()
-                for key in wanted:
+                for key in sorted(wanted, key=lambda key: self._places.get(key, ("", 0))):  # so that each group is read once
                     while (place := self._places.get(key)) is not None and key not in found:
                         if (entry := self._read(*place)) is not None:
                             found[key] = entry
