@@ -210,6 +210,25 @@ def score_cache_epoch() -> str:
     )
 
 
+def score_cache_merging() -> str:
+    """Shards of a run's steps, each for itself and merged."""
+    found = json.loads((RESULTS / "score_cache.json").read_text())["merging"]
+    rows = [
+        [
+            name,
+            str(side["shards"]),
+            f"{side['bytes_per_token']:.0f}",
+            _range([1e3 * value for value in side["look_up_cpu_seconds"]]),
+        ]
+        for name, side in (("step by step", found["before"]), ("merged", found["after"]))
+    ]
+    table = markdown_table(["", "shards", "bytes per token", "CPU milliseconds to look everything up"], rows)
+    return (
+        f"{table}\n\n{found['responses_per_step']} responses a step, {found['tokens']:,} tokens in all, {found['k']} entries "
+        f"each, ids as often as in word problems. Merging took {found['merge_cpu_seconds']:.2f} CPU seconds."
+    )
+
+
 def _range(values: Sequence[float]) -> str:
     return "{:.4g} [{:.4g}, {:.4g}]".format(*values)
 
@@ -223,6 +242,7 @@ TABLES = {
     "sampling": sampling,
     "score-cache": score_cache,
     "score-cache-epoch": score_cache_epoch,
+    "score-cache-merging": score_cache_merging,
     "tasks": tasks,
     "tasks-special": tasks_special,
 }

@@ -104,6 +104,15 @@ def test_kept_scores_stay_within_their_stated_error_and_within_130_bytes_a_token
         assert run["bytes_per_token"] <= 130.0
 
 
+def test_merged_shards_take_fewer_bytes_and_a_third_of_the_time_at_most():
+    found = json.loads((RESULTS / "score_cache.json").read_text())["merging"]
+    before, after = found["before"], found["after"]
+    assert before["shards"] >= 32
+    assert after["shards"] == 1
+    assert after["bytes_per_token"] < before["bytes_per_token"] <= 130.0
+    assert 3 * after["look_up_cpu_seconds"][2] < before["look_up_cpu_seconds"][1]
+
+
 def test_an_epoch_over_kept_scores_takes_a_third_of_the_time_and_ends_as_near_to_the_teacher():
     found = json.loads((RESULTS / "score_cache.json").read_text())
     epoch, distances = found["epoch"], found["epoch"]["forward_kl_nats"]
