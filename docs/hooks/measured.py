@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from tutelage.tracking.comparison.paired import ByExample, paired_difference
 from tutelage.tracking.wording import markdown_table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -233,6 +234,89 @@ def _range(values: Sequence[float]) -> str:
     return "{:.4g} [{:.4g}, {:.4g}]".format(*values)
 
 
+def serving() -> str:
+    """What requests to servers take, with the machine that it was measured on."""
+    found = json.loads((RESULTS / "serving.json").read_text())
+    rows = [
+        [title, f"{seconds['median']:.2f}", f"{seconds['lowest']:.2f} to {seconds['highest']:.2f}"]
+        for name, title in SERVING.items()
+        for seconds in [found["seconds"][name]]
+    ]
+    hardware = found["environment"]["hardware"]
+    return (
+        f"{markdown_table(['', 'seconds, median', 'range'], rows)}\n\n"
+        f"{found['sequences']} responses of {found['tokens']} tokens, a tiny model, float32, servers and client on one machine "
+        f"with {hardware['cpus']} processors and {hardware['memory_gib']} GiB that other work kept busy at the time. Largest "
+        f"difference to the local teacher {found['teacher_gap_nats']:.1e} nats, mean difference after handing weights over "
+        f"{found['sync_gap_nats']:.1e}."
+    )
+
+
+SERVING = {
+    "score_sampled_seconds": "score the tokens themselves",
+    "score_top_20_seconds": "score them with the 20 likeliest entries",
+    "sample_seconds": "draw as many",
+    "sync_seconds": "hand the student's weights over and check them",
+}
+
+
+def asynchronous_speed() -> str:
+    """One row per staleness: the middle of the rounds, their ends, and what the rule says of the stages as they are in turn."""
+    groups = by_staleness("speed")
+    stages = {name: median(run["stages"][name] for run in groups[0]) for name in groups[0][0]["stages"]}
+    in_turn = median(run["seconds_per_step"] for run in groups[0])
+    shown = ("sampling", "scoring", "update")
+    rows: list[list[str]] = []
+    for staleness, runs in groups.items():
+        taken = [run["seconds_per_step"] for run in runs]
+        rule = max(*(stages.values() if staleness else (0.0,)), sum(stages.values()) / (staleness + 1))
+        rows.append(
+            [
+                str(staleness),
+                str(len(taken)),
+                f"{median(taken):.2f} [{min(taken):.2f}, {max(taken):.2f}]",
+                f"{in_turn / median(taken):.2f}",
+                f"{rule:.2f}",
+                *(f"{median(run['stages'][name] for run in runs):.2f}" for name in shown),
+            ]
+        )
+    return markdown_table(["staleness", "rounds", "seconds a step", "times as fast", "by the rule", *shown], rows)
+
+
+def asynchronous_accuracy() -> str:
+    """One row per staleness: means over seeds, and paired differences from the same seeds in turn."""
+    groups = by_staleness("accuracy")
+    rows: list[list[str]] = []
+    for staleness, runs in groups.items():
+        same = [run for run in groups[0] if run["seed"] in {each["seed"] for each in runs}]
+        cells = [str(staleness), str(len(runs))]
+        for metric, unit in (("eval/greedy_accuracy_fraction", "%"), (REVERSE, "")):
+            scale, digits = (100.0, 1) if unit else (1.0, 3)
+            cells.append(f"{scale * fmean(run['after'][metric][0] for run in runs):.{digits}f} {unit}".strip())
+            cells.append(_difference(same, runs, metric, scale=scale, digits=digits) if staleness else "")
+        rows.append([*cells, f"{fmean(run['after']['eval/mean_length_tokens'][0] for run in runs):.1f}"])
+    return markdown_table(["staleness", "seeds", "greedy accuracy", "difference", "reverse KL", "difference", "length"], rows)
+
+
+def by_staleness(part: str) -> dict[int, list[Run]]:
+    """The rows of a part of the asynchronous benchmark."""
+    rows: list[Run] = json.loads((RESULTS / "asynchronous.json").read_text())[part]
+    return {found: [row for row in rows if row["staleness"] == found] for found in sorted({row["staleness"] for row in rows})}
+
+
+def _difference(first: Sequence[Run], second: Sequence[Run], metric: str, *, scale: float, digits: int) -> str:
+    """Over the problems of all seeds, each with what both runs of its seed did on it; bold where it is clear."""
+    found = paired_difference(_by_problem(first, metric), _by_problem(second, metric))
+    middle, low, high = (f"{scale * value:+.{digits}f}" for value in (found.difference, *found.interval))
+    return f"**{middle} [{low}, {high}]**" if found.clear else f"{middle} [{low}, {high}]"
+
+
+def _by_problem(runs: Sequence[Run], metric: str) -> ByExample:
+    entries = [(run["seed"], place, entry) for run in runs for place, entry in enumerate(run["prompts"][metric].split())]
+    found = {f"{seed} {place}": entry.split(":") for seed, place, entry in entries}
+    return {name: (float(value), float(weight)) for name, (value, weight) in found.items()}
+
+
 TABLES = {
     "stories": stories,
     "stories-grid": grid,
@@ -245,4 +329,7 @@ TABLES = {
     "score-cache-merging": score_cache_merging,
     "tasks": tasks,
     "tasks-special": tasks_special,
+    "serving": serving,
+    "asynchronous-speed": asynchronous_speed,
+    "asynchronous-accuracy": asynchronous_accuracy,
 }
