@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.pairs import Pair, make_pair
-from tests.run.test_asynchronous import STEPS, config, logged, one_after_another, same, stage_threads, weights
+from tests.run.test_asynchronous import STEPS, config, delayed, logged, one_after_another, same, stage_threads, weights
 from tests.serving.conftest import QUICK
 from tests.serving.fake import FakeServer, Reply, breaks_off
 
@@ -135,8 +135,12 @@ def test_a_copy_that_is_set_to_other_weights_is_handed_over_again(pair, student_
 
 
 @pytest.mark.parametrize("lora", [None, ADAPTER])
-def test_a_served_student_writes_each_step_as_old_as_the_staleness_says(pair, student_server, tmp_path, lora):
-    """Read from the run's folder: the stored log-probs are those of the checkpoint of `max(t - 1, 0)` steps, of no other."""
+def test_a_served_student_writes_each_step_as_old_as_the_staleness_says(pair, student_server, tmp_path, monkeypatch, lora):
+    """Read from the run's folder: the stored log-probs are those of the checkpoint of `max(t - 1, 0)` steps, of no other.
+
+    By the time the slow writer hands weights over the student has moved on, so the student's own would be found.
+    """
+    delayed(monkeypatch, SyncedSampler, "sample", lambda call: 0.4)
     made = config(
         pair,
         tmp_path / "run",
