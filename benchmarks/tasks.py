@@ -3,9 +3,9 @@
     python benchmarks/tasks.py [--tasks chain forks ...] [--seed 0] [--cached] [--learning-rate 0.002]
 
 Each task's teachers and cold-started student are made anew, all are evaluated on the held-out problems, and the student is
-distilled once by full reverse KL on its own text. `--cached` takes models of earlier runs; their seconds are then those of the
-row before, or 0. Seconds are those that the processor worked, on one thread. The file holds what was measured and nothing
-else; a task's row is replaced when it is measured again.
+distilled once by full reverse KL on its own text, at the learning rate times the task's own scale. `--cached` takes models of
+earlier runs; their seconds are then those of the row before, or 0. Seconds are those that the processor worked, on one thread.
+The file holds what was measured and nothing else; a task's row is replaced when it is measured again.
 """
 
 import argparse
@@ -37,6 +37,7 @@ RESULT = Path(__file__).parent / "results" / "tasks.json"
 
 
 def measure(task: Task, *, seed: int, cached: bool, learning_rate: float) -> dict[str, Any]:
+    learning_rate *= task.learning_rate_scale
     models, seconds = dict[str, Path](), dict[str, float]()
     for role in task.roles:
         began = time.process_time()

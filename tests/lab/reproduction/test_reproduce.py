@@ -7,6 +7,7 @@ import pytest
 from tests.lab.reproduction.conftest import Runner
 
 from tutelage.errors import CheckpointError, ConfigError
+from tutelage.lab import tasks
 from tutelage.lab.reproduction import picture
 from tutelage.lab.reproduction.claim import Claim
 from tutelage.lab.reproduction.jobs import VALIDATION_SEED, Job
@@ -71,6 +72,16 @@ def test_the_lowest_of_equally_good_rates_is_taken(tmp_path):
     runner = Runner(lambda job: 0.5)
     reproduce(asked(tmp_path, runner, more_seeds=3))
     assert {job.learning_rate for job in runner.asked if job.seed != VALIDATION_SEED} == {min(RATES)}
+
+
+def test_a_task_may_ask_for_lower_rates_than_the_others_and_the_page_says_so(tmp_path):
+    found, scale = Table(Results(tmp_path)), tasks.get("long").learning_rate_scale
+    assert scale < 1.0
+    for kind, grid in GRIDS.items():
+        assert [job.learning_rate for job in found.grid("long", kind)] == pytest.approx([scale * rate for rate in grid])
+    slower = Claim(method="vopd", task="long", statement="Lower variance.", source="2605.07865")
+    reproduce(asked(tmp_path, Runner(better), claims=(slower,)))
+    assert f"on `long` {scale:g} times these" in PARTS["rates"](Table(Results(tmp_path), ALONE))
 
 
 def test_a_failed_run_is_kept_shown_and_run_again_only_when_asked(tmp_path):

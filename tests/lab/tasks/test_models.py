@@ -56,6 +56,11 @@ def test_unknown_names_are_refused_with_the_nearest():
         seed_of(TASK, "prompt", 0)
 
 
+def test_a_learning_rate_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="not above 0"):
+        replace(TASK, learning_rate_scale=0.0)
+
+
 def test_every_task_is_found_under_its_name():
     assert {name: get(name) for name in TASKS} == dict(TASKS)
     assert all(task.name == name for name, task in TASKS.items())

@@ -48,6 +48,14 @@ def test_every_digit_of_a_table_is_the_sum_of_the_one_above_and_the_one_before()
         assert problem.answer == "".join(map(str, digits[-long.WIDTH :]))
 
 
+def test_no_row_of_a_table_returns_within_its_first_26_unless_it_begins_with_zero():
+    for problem in long.problems(100, seed=0):
+        rows = [str(problem.prompt)[1:], *re.split(r"[a-zA-Z]", str(problem.solution))[1:]]
+        if rows[0][0] != "0":
+            assert len(set(rows[:27])) == 27
+            assert rows[27] == rows[0]
+
+
 def test_two_tables_that_differ_in_one_digit_end_differently():
     for problem in long.problems(20, seed=0):
         prompt = str(problem.prompt)

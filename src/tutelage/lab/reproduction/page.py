@@ -57,7 +57,9 @@ def rates(table: Table) -> str:
     head = ["task", *(f"{kind} (`{method}`)" for kind, method in SPOKESMEN.items())]
     cells = [[f"`{task}`", *(_rate(table.rate(task, kind)) for kind in SPOKESMEN)] for task in measured]
     tried = "; ".join(f"{kind}: {', '.join(f'{rate:g}' for rate in grid)}" for kind, grid in GRIDS.items())
-    return f"Tried: {tried}.\n\n{markdown_table(head, cells)}"
+    scales = {task: tasks.get(task).learning_rate_scale for task in measured}
+    scaled = "".join(f"; on `{task}` {scale:g} times these" for task, scale in scales.items() if scale != 1.0)
+    return f"Tried: {tried}{scaled}.\n\n{markdown_table(head, cells)}"
 
 
 def knobs(table: Table) -> str:

@@ -25,9 +25,14 @@ GRIDS: Mapping[Kind, tuple[float, float]] = {
     "score function": (3e-4, 1e-3),
     "supervised": (1e-3, 3e-3),
 }
-"""Learning rates that are tried; the first is taken where none are. A gradient of one sampled token per prefix is noisier, and
-falls apart at lower rates."""
+"""Learning rates that are tried, times the task's own scale; the first is taken where none are. A gradient of one sampled token
+per prefix is noisier, and falls apart at lower rates."""
 MOST_SEEDS = 5
+
+
+def rates_tried(task: Task, kind: Kind) -> tuple[float, ...]:
+    """The learning rates among which the one of a kind of estimator is chosen on a task."""
+    return tuple(float(f"{task.learning_rate_scale * rate:.3g}") for rate in GRIDS[kind])  # a result's name holds these digits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +164,9 @@ class Table:
         if method not in REGISTRY:
             return []
         budget = self.scale.budget(task)
-        return [job_of(task, method, seed=VALIDATION_SEED, learning_rate=rate, budget=budget) for rate in GRIDS[kind]]
+        return [
+            job_of(task, method, seed=VALIDATION_SEED, learning_rate=rate, budget=budget) for rate in rates_tried(task, kind)
+        ]
 
     def rate(self, task_name: str, kind: Kind) -> float | None:
         """The learning rate of all methods of a kind on a task: the most accurate, the lowest of equals.
@@ -171,7 +178,7 @@ class Table:
         if any(result is None for result in found):
             return None
         ended = [(result.curve.end.accuracy, -result.job.learning_rate) for result in found if result and result.curve]
-        return -max(ended)[1] if ended else GRIDS[kind][0]
+        return -max(ended)[1] if ended else rates_tried(tasks.get(task_name), kind)[0]
 
     def result(self, task_name: str, method: str, seed: int, claim: Claim | None = None) -> Result | None:
         """What came of a method's run; None where it has not run, or cannot."""

@@ -82,6 +82,9 @@ class Task:
     """The cold start: enough that the student writes the format, and room to improve."""
     budget: Budget = Budget()
     """Of one run."""
+    learning_rate_scale: float = 1.0
+    """What the learning rates that are tried here are multiplied by, compared with other tasks: less than 1 where one step at
+    those would undo what the student knows."""
     slices: Callable[[Example], str] | None = None
     """The class of a problem, where accuracy is to be told apart by class."""
     environment: str | None = None
@@ -92,6 +95,8 @@ class Task:
     def __post_init__(self) -> None:
         if STUDENT in self.teachers or not self.teachers:
             raise ConfigError(f"Task {self.name!r} needs at least one teacher, and none of the name {STUDENT!r}.")
+        if self.learning_rate_scale <= 0.0:
+            raise ConfigError(f"Task {self.name!r} scales learning rates by {self.learning_rate_scale}, which is not above 0.")
 
     @property
     def roles(self) -> Mapping[str, Pretraining]:

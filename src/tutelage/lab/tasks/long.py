@@ -1,7 +1,8 @@
 """A table that goes on for ten times the tokens of a chain: each digit is the sum of the one above and the one before it.
 
-`=120011202` is the row above the first; the response has a letter and nine digits per row, modulo three. A row's first digit
-is the one above it: `a102012002`, `b...`.
+`=1200112021` is the row above the first; the response has a letter and ten digits per row, modulo three. A row's first digit
+is the one above it: `a1000121101`, `b...`. Ten digits, since up to nine would return as they were after nine rows, and models
+would copy instead of adding; of ten the last one changes by the first, and rows return after 27.
 """
 
 import random
@@ -14,10 +15,10 @@ from tutelage.lab.tasks.base import Budget, Split, Task
 from tutelage.types import Example
 from tutelage.verifiers import ExactMatch
 
-ROWS = ascii_letters[:30]
+ROWS = ascii_letters[:28]
 """One letter per row, so that the end of a response can be seen coming."""
 MODULUS = 3
-WIDTH = 9
+WIDTH = 10
 """Digits of a row."""
 
 
@@ -72,11 +73,12 @@ TASK = Task(
     student=replace(
         chain.STUDENT,
         shape=chain.TEACHER.shape,
-        num_steps=300,
+        num_steps=400,
         prompts_per_step=4,
-        num_problems=1200,
+        num_problems=1600,
         accuracy=0.4,
         check_every=4,
     ),
     budget=Budget(num_prompts=64, num_held_out=48, num_steps=20, prompts_per_step=8),
+    learning_rate_scale=0.3,
 )
