@@ -206,8 +206,8 @@ def test_a_run_goes_on_where_scores_cannot_be_kept_and_precompute_says_why_it_do
                 patch.setattr("tutelage.scores.shards.os.fsync", _no_space)
             else:
                 patch.setattr("tutelage.scores.shards.list_shards", lambda folder: [])
-                patch.setattr("tutelage.scores.store.list_shards", lambda folder: [])
-                patch.setattr("tutelage.scores.store.list_names", lambda folder: [])
+                patch.setattr("tutelage.scores.disk.list_shards", lambda folder: [])
+                patch.setattr("tutelage.scores.disk.list_names", lambda folder: [])
             config = config_of(pair, tmp_path / f"run-{remedy}", recipe, ScoreCache(folder=folder))
             assert same(api.train(config), sound)
             assert sum("Scores cannot be kept" in record.message for record in caplog.records) == 1

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.scores.test_store import entry, full_disk, key, numbers, store, writer
 
-from tutelage.scores import Entry, Shard, encode_top, shards
-from tutelage.scores import store as store_module
+from tutelage.scores import Entry, Shard, disk, encode_top, shards
 from tutelage.scores.merging import copies, groups, read_whole, write_merged
 
 MANY = 12
@@ -79,9 +78,9 @@ def test_each_group_of_responses_is_read_once_however_many_there_are_and_in_what
     tmp_path, monkeypatch
 ):
     store(tmp_path).put({key(n): entry(n) for n in range(600)})
-    monkeypatch.setattr(store_module, "GROUPS_IN_MEMORY", 2)
-    read, whole = list[int](), store_module.read_rows
-    monkeypatch.setattr(store_module, "read_rows", lambda path, place: read.append(place) or whole(path, place))
+    monkeypatch.setattr(disk, "GROUPS_IN_MEMORY", 2)
+    read, whole = list[int](), disk.read_rows
+    monkeypatch.setattr(disk, "read_rows", lambda path, place: read.append(place) or whole(path, place))
     order = np.random.default_rng(0).permutation(600)
     assert len(store(tmp_path).get([key(int(n)) for n in order])) == 600
     assert sorted(read) == list(range(-(-600 // shards.ROWS_AT_ONCE)))
@@ -120,7 +119,7 @@ def test_after_a_merge_what_was_used_last_is_still_evicted_last(tmp_path):
     order = np.random.default_rng(0).permutation(40)
     for place, shard in enumerate(order):  # used in another order than they were written in
         os.utime(files(tmp_path)[shard], (2000.0 + place,) * 2)
-    merging = store(tmp_path, store_module.SHARE_OF_BOUND * 5 * size, clock=lambda: 3000.0)
+    merging = store(tmp_path, disk.SHARE_OF_BOUND * 5 * size, clock=lambda: 3000.0)
     assert merging.merge() == 40
     assert 1 < len(files(tmp_path)) <= 40 // 4
     total = sum(path.stat().st_size for path in files(tmp_path))
@@ -136,7 +135,7 @@ def test_after_a_merge_what_was_used_last_is_still_evicted_last(tmp_path):
 
 
 def test_a_writer_merges_by_itself_when_many_small_shards_have_gathered(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "MERGED_AT_ONCE", 8)
+    monkeypatch.setattr(disk, "MERGED_AT_ONCE", 8)
     one, most = store(tmp_path), 0
     for number in range(50):
         one.put({key(number): entry(number)})
@@ -272,7 +271,7 @@ def test_a_merged_shard_has_a_later_name_than_its_sources_also_where_the_clock_i
 
 def test_a_reader_whose_shard_is_merged_between_its_look_and_its_read_finds_the_scores_in_the_new_one(tmp_path, monkeypatch):
     fill(tmp_path)
-    reader, whole, merged = store(tmp_path), store_module.is_whole, list[int]()
+    reader, whole, merged = store(tmp_path), disk.is_whole, list[int]()
 
     def late(path):
         if not merged:
@@ -280,7 +279,7 @@ def test_a_reader_whose_shard_is_merged_between_its_look_and_its_read_finds_the_
         return whole(path)
 
     assert numbers(reader.get([key(0)])) == {0: 0.0}
-    monkeypatch.setattr(store_module, "is_whole", late)
+    monkeypatch.setattr(disk, "is_whole", late)
     assert numbers(reader.get([key(n) for n in range(MANY)])) == everything()
     assert merged == [MANY]
 
@@ -321,8 +320,8 @@ def test_on_a_full_disk_a_merge_leaves_all_shards_where_they_were(tmp_path, monk
             store(tmp_path).merge()
     assert sorted((tmp_path / "shards-1").iterdir()) == before
     with monkeypatch.context() as patch:  # a writer goes on where only the merged shard has no room
-        patch.setattr(store_module, "MERGED_AT_ONCE", 2)
-        patch.setattr(store_module, "write_merged", full_disk)
+        patch.setattr(disk, "MERGED_AT_ONCE", 2)
+        patch.setattr(disk, "write_merged", full_disk)
         store(tmp_path).put({key(MANY): entry(MANY)})
     assert numbers(store(tmp_path).get([key(n) for n in range(MANY + 1)])) == everything(MANY + 1)
 

@@ -1,10 +1,11 @@
 """What teachers said, kept on disk: by teacher, context, response and request."""
 
+from tutelage.scores.disk import DiskStore, Verified
 from tutelage.scores.encoding import ERROR_NATS, Entry, decode_top, encode_top
 from tutelage.scores.key import Request, key_of
 from tutelage.scores.settings import ScoreCache
 from tutelage.scores.shards import Shard
-from tutelage.scores.store import DiskStore, MemoryStore, ScoreStore, Verified
+from tutelage.scores.store import MemoryStore, ScoreStore
 
 __all__ = [
     "ERROR_NATS",
