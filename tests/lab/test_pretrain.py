@@ -85,6 +85,14 @@ def test_a_model_that_stops_at_an_accuracy_is_the_checkpoint_nearest_to_it(tmp_p
     assert len(set(seen.values())) == len(seen)
 
 
+@pytest.mark.parametrize(("reached", "told"), [(0.3, True), (0.5, False), (0.8, False)])
+def test_a_model_that_never_reaches_its_accuracy_is_said_to_be_short_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, reached: float, told: bool
+):
+    learn(tmp_path, "slow", replace(SMALL, accuracy=0.5, check_every=10), lambda _: reached)
+    assert ("slow was to stop at an accuracy of 0.5 and ended at 0.3" in caplog.text) == told
+
+
 def test_an_accuracy_that_nobody_judges_or_that_is_none_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="nobody judges"):
         learn(tmp_path, "unjudged", replace(SMALL, accuracy=0.5))

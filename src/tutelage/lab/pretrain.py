@@ -1,6 +1,7 @@
 """Teachers and cold-started students: random weights, then supervised training on worked solutions."""
 
 import json
+import logging
 import shutil
 import tempfile
 from bisect import bisect_left
@@ -21,6 +22,8 @@ from tutelage.tracking import RunFolder
 from tutelage.training import checkpoint
 from tutelage.training.settings import CheckpointSettings, LoggingSettings, OptimiserSettings, TrainingSettings
 from tutelage.types import Example
+
+_LOG = logging.getLogger(__name__)
 
 _COLUMNS = ("id", "prompt", "answer", "solution", "privileged_context", "teacher_id")
 
@@ -87,7 +90,7 @@ def pretrain(
         found = result.student
         if settings.accuracy is not None and accuracy_of is not None:
             saved = checkpoint.whole(RunFolder.open_existing(result.folder).checkpoints)
-            found = _nearest(settings.accuracy, [each.student for each in saved], accuracy_of)
+            found = _nearest(settings.accuracy, [each.student for each in saved], accuracy_of, name=name)
         shutil.copytree(found, folder, dirs_exist_ok=True)
 
 
@@ -100,10 +103,17 @@ def write_problems(path: Path, examples: Sequence[Example]) -> DataSource:
     return DataSource(path=str(path))
 
 
-def _nearest(wanted: float, models: Sequence[Path], accuracy_of: Callable[[Path], float]) -> Path:
+def _nearest(wanted: float, models: Sequence[Path], accuracy_of: Callable[[Path], float], *, name: str) -> Path:
     """Found by halving, as if accuracy only rose: a few models are judged and not all."""
     judge = cache(accuracy_of)
     first = bisect_left(models, wanted, key=judge)
+    if first == len(models):
+        _LOG.warning(
+            "%s was to stop at an accuracy of %g and ended at %g: it has not found the rule within its steps.",
+            name,
+            wanted,
+            judge(models[-1]),
+        )
     return min(models[max(first - 1, 0) : first + 1], key=lambda model: abs(judge(model) - wanted))
 
 
