@@ -26,8 +26,8 @@ def curve(*accuracies: float, tokens: int = 10) -> Curve:
 class Runner:
     """Stands for the pool: answers every job with a curve that ends where `ends_at` says, and keeps what was asked."""
 
-    def __init__(self, ends_at: Callable[[Job], float | str]) -> None:
-        self.ends_at, self.asked = ends_at, list[Job]()
+    def __init__(self, ends_at: Callable[[Job], float | str], begins_at: Callable[[Job], float] = lambda job: 0.1) -> None:
+        self.ends_at, self.begins_at, self.asked = ends_at, begins_at, list[Job]()
         self.models = list[tuple[str, str, int]]()
 
     def __call__(self, messages: Sequence[dict[str, Any]], done: Callable[[Any, Any], None], *, jobs: int) -> None:
@@ -39,7 +39,9 @@ class Runner:
             job = Job.of_json(message["job"])
             self.asked.append(job)
             end = self.ends_at(job)
-            ended = Result(job=job, failed=end) if isinstance(end, str) else Result(job=job, curve=curve(0.1, end))
+            ended = (
+                Result(job=job, failed=end) if isinstance(end, str) else Result(job=job, curve=curve(self.begins_at(job), end))
+            )
             done(message, {"result": ended.as_json()})
 
 

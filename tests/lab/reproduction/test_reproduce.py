@@ -169,6 +169,13 @@ def test_the_page_shows_what_was_measured(tmp_path):
     assert "1 confirmed" in PARTS["count"](found)
 
 
+def test_the_page_says_where_the_students_of_all_seeds_begin(tmp_path):
+    reproduce(asked(tmp_path, Runner(better, begins_at=lambda job: 0.1 * (job.seed + 1))))
+    curves = PARTS["curves"](Table(Results(tmp_path), ALONE))
+    assert "Accuracy before training, by seed: 10%, 20%, 30%." in curves
+    assert "| before training | 20.0% |" in curves
+
+
 def test_a_picture_puts_names_into_text_only():
     drawn = picture.draw({"<b>": [(0.0, 0.0), (10.0, 1.0)]}, title='"x"')
     assert "<b>" not in drawn

@@ -91,7 +91,7 @@ def _advice(table: Table, task: str) -> str:
     if not found:
         return ""
     ends = {method: [result.curve.end.accuracy for result in ended if result.curve] for method, ended in found.items()}
-    before = fmean(result.curve.points[0].accuracy for result in next(iter(found.values())) if result.curve)
+    before = fmean(result.curve.start.accuracy for result in _every_seed(found) if result.curve)
     best = sorted(ends, key=lambda method: -fmean(ends[method]))[:_SHOWN]
     rows = [row for row in map(table.row, CLAIMS) if row.claim.task == task and row.verdict is not None]
     decided = [
@@ -119,9 +119,16 @@ def _section(table: Table, task: str) -> str:
     drawn = _drawn(found, task)
     head = ["", "accuracy", "pass@8", "reverse KL", "forward KL", "entropy", "length", "thousand tokens", "seconds", "seeds"]
     cells = [_ends(f"`{method}`", ended) for method, ended in found.items()]
-    start = next(iter(found.values()))[0]
-    before = _ends("before training", [start], place=0)
-    return f"### {task}\n\n{tasks.get(task).isolates}\n\n{drawn}\n\n{markdown_table(head, [before, *cells])}"
+    begun = _every_seed(found)
+    before = _ends("before training", begun, place=0)
+    starts = ", ".join(f"{result.curve.start.accuracy:.0%}" for result in begun if result.curve is not None)
+    told = f"Accuracy before training, by seed: {starts}."
+    return f"### {task}\n\n{tasks.get(task).isolates}\n\n{told}\n\n{drawn}\n\n{markdown_table(head, [before, *cells])}"
+
+
+def _every_seed(found: Mapping[str, Sequence[Result]]) -> Sequence[Result]:
+    """Of the method that ran with the most seeds: all methods of a seed begin alike."""
+    return max(found.values(), key=len)
 
 
 def _of_task(table: Table, task: str) -> dict[str, list[Result]]:
