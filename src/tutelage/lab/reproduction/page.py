@@ -23,18 +23,19 @@ _SHOWN = 4
 
 def rows(table: Table) -> str:
     """The claims with their verdicts."""
-    head = ["method", "task", "the paper says", "measured", "ours", "baseline", "difference", "verdict", "reproduced by"]
+    head = ["method", "task", "verdict", "the paper says", "measured", "difference", "ours", "baseline", "reproduced by"]
     return markdown_table(head, [_row(table.row(claim)) for claim in CLAIMS])
 
 
 def _row(row: Row) -> list[str]:
     claim = row.claim
     against = f"{row.metric.title}, {DIRECTIONS[claim.direction]} `{claim.baseline}`"
-    told = [f"`{claim.method}`", f"`{claim.task}`", f"{claim.statement} ({_source(claim.source)})", against]
+    told = [f"{claim.statement} ({_source(claim.source)})", against]
+    names, command = [f"`{claim.method}`", f"`{claim.task}`"], f"`{claim.command}`"
     if row.verdict is None:
-        return [*told, "", "", "", row.state, f"`{claim.command}`"]
-    numbers = [mean_and_spread(row, row.ours), mean_and_spread(row, row.baseline), difference(row)]
-    return [*told, *numbers, f"**{row.verdict.word}**, {len(row.seeds)} seeds", f"`{claim.command}`"]
+        return [*names, row.state, *told, "", "", "", command]
+    numbers = [difference(row), mean_and_spread(row, row.ours), mean_and_spread(row, row.baseline)]
+    return [*names, f"**{row.verdict.word}**, {len(row.seeds)} seeds", *told, *numbers, command]
 
 
 def count(table: Table) -> str:
