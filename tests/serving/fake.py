@@ -98,7 +98,7 @@ class FakeServer:
             case "/tokenize":
                 return 200, {"tokens": self.model.tokenizer(request["prompt"], add_special_tokens=False)["input_ids"]}
             case "/v1/completions":
-                return self._complete(request)
+                return self.complete(request)
             case "/server_info" if self.developer:
                 engine = None if self.engine is None else {"backend": self.engine}
                 parallel = {"worker_extension_cls": self.extension}
@@ -126,7 +126,8 @@ class FakeServer:
         self.model = new
         return 200, {"results": [None]}
 
-    def _complete(self, request: Any) -> tuple[int, Any]:
+    def complete(self, request: Any) -> tuple[int, Any]:
+        """Status and body of the answer to a completion request."""
         if request["model"] != self.name:
             return 404, {"error": {"message": f"The model `{request['model']}` does not exist."}}
         k = request.get("prompt_logprobs")
@@ -269,6 +270,15 @@ def changes(edit: Callable[[Any], Any]) -> Fault:
     def fault(reply: Reply) -> None:
         if reply.status == 200:
             reply.body = edit(reply.body) or reply.body
+
+    return fault
+
+
+def answered_by(other: LanguageModel) -> Fault:
+    """Another replica behind the same address answers."""
+
+    def fault(reply: Reply) -> None:
+        reply.status, reply.body = FakeServer(other).complete(reply.request)
 
     return fault
 

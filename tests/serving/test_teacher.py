@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.serving.conftest import ALPHABET, QUICK
-from tests.serving.fake import FakeServer, changes, fails
+from tests.serving.fake import FakeServer, answered_by, fails
 
 from tutelage.errors import ConfigError, PreflightError, ServerError, TeacherError
 from tutelage.lab.tiny_models import Shape, make_model, make_tokenizer
@@ -139,12 +139,9 @@ def test_a_server_that_gives_fewer_entries_than_asked_for_is_refused_before_the_
         scorer(part_of(start(served_model, max_logprobs=3), k=9))
 
 
-def test_replicas_that_disagree_are_refused_before_the_first_step(server, served_model, other_model):
-    def swap(body):
-        server.model = other_model if server.model is served_model else served_model
-
+def test_replicas_that_disagree_are_refused_before_the_first_step(server, other_model):
     part = part_of(server)
-    server.always = changes(swap)
+    server.faults.extend([None, answered_by(other_model)] * 8)
     with pytest.raises(ServerError, match="Replicas"):
         scorer(part)
 
