@@ -14,7 +14,6 @@ from tutelage.models import LanguageModel, ModelSource, chat, load, load_without
 from tutelage.recipes.recipe import MAIN_TEACHER, Recipe
 from tutelage.rollouts import Aids, Prompt, Reply, RolloutWriter, Sampler, Text, environment_of, given_responses
 from tutelage.rollouts.sources import EnvironmentRollouts
-from tutelage.rollouts.synced import SyncedSampler
 from tutelage.run.asynchrony import fit_ahead
 from tutelage.run.config import RunConfig
 from tutelage.run.evaluating import Evaluator
@@ -22,18 +21,17 @@ from tutelage.run.keeping import Keeper, check_scores, is_offline, without_serve
 from tutelage.run.measuring import Ruler
 from tutelage.run.preflight import PreflightReport, check_data, check_pair, check_recipe
 from tutelage.run.recipe_checks import check_vocabulary, response_limit
-from tutelage.run.recording import Gauge
+from tutelage.run.recording import Gauge, Gauged
 from tutelage.run.writing import build_writer, student_samplers, write_alone
 from tutelage.teachers import Cached, Scorer
-from tutelage.teachers.experts import Experts
 from tutelage.teachers.parts import ModelTeacher, RoutedTeacher, SelfTeacher, ServedTeacher
-from tutelage.teachers.served import Served, connect
+from tutelage.teachers.served import connect
 from tutelage.training.behaviour import BehaviourCopy
 from tutelage.training.learner import Learner
 from tutelage.training.pipeline import Ahead
 from tutelage.training.teaching import Teaching
 from tutelage.types import Example, Rollout
-from tutelage.verifiers import Judge, Verifier
+from tutelage.verifiers import Verifier
 
 _LOG = logging.getLogger(__name__)
 
@@ -264,9 +262,9 @@ def _build(
 
 
 def _gauges(*parts: Sampler | Scorer | Verifier | None) -> tuple[Gauge, ...]:
-    """Of the parts that lie behind a server."""
+    """Of the parts that have metrics of their own: those behind a server."""
     direct = [part.direct if isinstance(part, Cached) else part for part in parts]
-    return tuple(part.figures for part in direct if isinstance(part, SyncedSampler | Served | Experts | Judge))
+    return tuple(part.figures for part in direct if isinstance(part, Gauged))
 
 
 def _evaluator(

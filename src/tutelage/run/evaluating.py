@@ -9,8 +9,9 @@ from tutelage.evaluation import EvaluationResult, EvaluationSettings, evaluate
 from tutelage.rollouts import Prompt, RolloutWriter, Sampler, Text
 from tutelage.rollouts.sources import Sampling
 from tutelage.run.measuring import Ruler
+from tutelage.run.recording import Gauged
 from tutelage.types import Rollout
-from tutelage.verifiers import Judge, Verifier
+from tutelage.verifiers import Verifier
 
 
 @final
@@ -52,7 +53,7 @@ class Evaluator:
         return self._settings.due(step, num_steps=num_steps)
 
     def __call__(self, step: int) -> EvaluationResult:
-        """Evaluate the student as it is now; where a judge decides, with what it has used so far."""
+        """Evaluate the student as it is now; with what its verifier has to tell, such as what a judge used."""
         found = evaluate(
             self._prompts,
             sampler=self._sampler,
@@ -65,7 +66,7 @@ class Evaluator:
             teacher_texts=self._teacher_texts,
             write=None if self._write is None else partial(_written, self._write, step=step),
         )
-        used = self._verifier.figures() if isinstance(self._verifier, Judge) else {}
+        used = self._verifier.figures() if isinstance(self._verifier, Gauged) else {}
         return replace(found, metrics={**found.metrics, **used})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import nan
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +32,16 @@ _COLUMNS = {
 
 Gauge = Callable[[], Mapping[str, float]]
 """Metrics that a part of the run has to tell at the end of a step; empty where it has none."""
+
+
+@runtime_checkable
+class Gauged(Protocol):
+    """A part of the run with metrics of its own, such as one that lies behind a server."""
+
+    def figures(self) -> Mapping[str, float]:
+        """See `Gauge`."""
+        ...
+
 
 MAX_TABLE_ROLLOUTS = 64
 """Rollouts of a step that are written down; a table is for reading, not for training on."""

@@ -5,9 +5,7 @@ can be looked at, and are rendered with the student's own template and tokenizer
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +13,10 @@ from typing import Any, Literal
 from tutelage import data
 from tutelage.data import DataSource
 from tutelage.data.columns import TEXTS
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import CheckpointError, ConfigError, DataError
 from tutelage.serving.endpoint import TextEndpoint, open_endpoint
 from tutelage.serving.text import Answer
+from tutelage.tracking.files import write_text
 from tutelage.types import Example
 
 _BLOCK = 64
@@ -150,15 +149,11 @@ def _row(example: Example, number: int, answer: Answer) -> dict[str, Any]:
 
 
 def _write(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
-    part = output.with_suffix(".part")
+    content = "".join(json.dumps(row, default=str) + "\n" for row in rows)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), encoding="utf-8")
-        os.replace(part, output)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
+        write_text(output, content)
+    except CheckpointError as error:
         raise DataError(
-            f"{str(output)!r} cannot be written: {error.strerror}. The answers are kept: make room and start again, and "
-            "none is asked for twice."
+            f"{str(output)!r} cannot be written: {error.__cause__}. The answers are kept: make room and start again, and none "
+            "is asked for twice."
         ) from error

@@ -166,11 +166,13 @@ class DiskStore:
             OSError: A merged shard could not be written; all scores are where they were.
         """
         with self._lock:
+            if not self._may_merge:
+                return 0
             shards = self.shards()
             doubled = copies(shards)
             single = [shard for shard in shards if shard.name not in doubled]
             planned = groups(single, most_bytes=min(MERGED_BYTES, self.max_bytes // SHARE_OF_BOUND))
-            if not self._may_merge or len(doubled) + sum(len(group) for group in planned) < at_least:
+            if len(doubled) + sum(len(group) for group in planned) < at_least:
                 return 0
             dropped = [name for name, later in doubled.items() if self._is_there(later)]
             for name in dropped:
